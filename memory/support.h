@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Can this host, and can this process, be overcommitted? Asked before anything is touched; reads only.
+// Thread-safe: no shared state.
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/error.h"
+
+namespace thermocline::memory {
+
+/// One thing that was checked. `fix` says exactly what to do where `ok` is false.
+struct Finding {
+    std::string name;    ///< for example "userfaultfd device"
+    bool ok = false;
+    std::string detail;  ///< what was found
+    std::string fix;     ///< empty where ok
+};
+
+struct HostSupport {
+    bool usable = false;
+    std::string mechanism;  ///< "move" where usable, else "none"
+    std::vector<Finding> findings;
+};
+
+/// Probes the running kernel (userfaultfd device and features, UFFDIO_MOVE by really moving a page, PAGEMAP_SCAN,
+/// ptrace). `userfaultfdDevice` is a parameter for tests.
+HostSupport probeHost(const std::string& userfaultfdDevice = "/dev/userfaultfd");
+
+struct GuestSupport {
+    bool usable = false;
+    std::string mechanism;          ///< "move" where usable, else "none"
+    std::uint64_t memoryBytes = 0;  ///< guest RAM found, 0 where unknown
+    std::string reason;             ///< why not, empty where usable
+    std::string fix;                ///< what to do about it, empty where usable or where nothing can be done
+};
+
+/// Looks at a QEMU process: guest RAM found without ambiguity, not locked, pinned (VFIO), shared, huge-tlb, encrypted
+/// (SEV, TDX) or attached already. Errors: processGone, permissionDenied.
+Result<GuestSupport> probeGuest(pid_t pid);
+
+}  // namespace thermocline::memory
