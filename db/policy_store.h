@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/error.h"
+#include "db/database.h"
+
+namespace thermocline::db {
+
+/// What the daemon was told to do with a domain.
+struct Policy {
+    bool managed = false;           ///< attach whenever the domain runs
+    std::uint64_t limitBytes = 0;   ///< hard limit to apply once attached; 0 = none
+    bool operator==(const Policy&) const = default;
+};
+
+/// The wall clock as far as the database needs it, a seam for tests.
+using Clock = std::function<std::chrono::sys_seconds()>;
+std::chrono::sys_seconds systemNow();
+
+/// Policies by domain UUID (lower case with dashes). What save() returned for is on disk; on an error the former policy
+/// still holds. Belongs to the thread of its Database.
+class PolicyStore {
+  public:
+    explicit PolicyStore(Database& database, Clock clock = systemNow);
+
+    /// No row: the default Policy, which leaves the domain alone.
+    Result<Policy> load(const std::string& uuid);
+    /// `name` is kept for people who look into the file, and for history of domains that are gone.
+    Result<void> save(const std::string& uuid, const std::string& name, const Policy& policy);
+    /// UUIDs of all domains with `managed` set.
+    Result<std::vector<std::string>> managed();
+    /// The name that the domain had when it was last saved.
+    Result<std::optional<std::string>> lastName(const std::string& uuid);
+
+  private:
+    Database& database_;
+    Clock clock_;
+};
+
+}  // namespace thermocline::db

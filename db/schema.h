@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+
+namespace thermocline::db {
+
+/// Step N brings a file from schema version N to N + 1. A step that was released is never changed; a new one is added.
+/// Figures: sizes in bytes, times in seconds since the Unix epoch. Levels are averages over the row's span, counters
+/// are what happened within it.
+inline constexpr std::array migrations{
+    // 0 -> 1: what is to be done with each domain. Rows are keyed by a small integer because history refers to them
+    // many thousand times.
+    R"sql(
+CREATE TABLE domain (
+    id          INTEGER PRIMARY KEY,
+    uuid        TEXT    NOT NULL UNIQUE,
+    managed     INTEGER NOT NULL DEFAULT 0 CHECK (managed IN (0, 1)),
+    limit_bytes INTEGER NOT NULL DEFAULT 0,
+    updated_at  INTEGER NOT NULL
+) STRICT;
+)sql",
+    // 1 -> 2: history, and the name that a domain had when it was last seen.
+    R"sql(
+ALTER TABLE domain ADD COLUMN name TEXT NOT NULL DEFAULT '';
+CREATE TABLE history_raw (
+    domain_id INTEGER NOT NULL REFERENCES domain (id) ON DELETE CASCADE,
+    time INTEGER NOT NULL,
+    memory REAL NOT NULL, resident REAL NOT NULL, staged REAL NOT NULL, cold REAL NOT NULL, store REAL NOT NULL,
+    metadata REAL NOT NULL, used REAL NOT NULL, mem_limit REAL NOT NULL,
+    faults INTEGER NOT NULL, staged_faults INTEGER NOT NULL, cold_faults INTEGER NOT NULL,
+    zero_faults INTEGER NOT NULL, evicted_pages INTEGER NOT NULL, stall_ns INTEGER NOT NULL,
+    stall_ratio_max REAL NOT NULL,
+    PRIMARY KEY (domain_id, time)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE history_minute (
+    domain_id INTEGER NOT NULL REFERENCES domain (id) ON DELETE CASCADE,
+    time INTEGER NOT NULL,
+    memory REAL NOT NULL, resident REAL NOT NULL, staged REAL NOT NULL, cold REAL NOT NULL, store REAL NOT NULL,
+    metadata REAL NOT NULL, used REAL NOT NULL, mem_limit REAL NOT NULL,
+    faults INTEGER NOT NULL, staged_faults INTEGER NOT NULL, cold_faults INTEGER NOT NULL,
+    zero_faults INTEGER NOT NULL, evicted_pages INTEGER NOT NULL, stall_ns INTEGER NOT NULL,
+    stall_ratio_max REAL NOT NULL,
+    PRIMARY KEY (domain_id, time)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX history_raw_time ON history_raw (time);
+CREATE INDEX history_minute_time ON history_minute (time);
+CREATE TABLE history_progress (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    rolled_up_to INTEGER NOT NULL
+) STRICT;
+)sql",
+};
+
+}  // namespace thermocline::db
