@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "memory/agent_lane.h"
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cassert>
+#include <cerrno>
+#include <ctime>
+#include <utility>
+
+namespace thermocline::memory {
+namespace {
+
+// The lane lives in memory that two processes share, so these futexes are not "private" ones.
+void futexWake(std::uint32_t* word) { syscall(SYS_futex, word, FUTEX_WAKE, 1, nullptr, nullptr, 0); }
+void futexWait(std::uint32_t* word, std::uint32_t value, const timespec& timeout) {
+    syscall(SYS_futex, word, FUTEX_WAIT, value, &timeout, nullptr, 0);
+}
+
+}  // namespace
+
+AgentLane::AgentLane(thermocline_lane* shared, std::function<bool()> processEnded)
+    : shared_(shared), processEnded_(std::move(processEnded)), sequence_(std::atomic_ref(shared->request).load()) {}
+
+thermocline_operation& AgentLane::next(std::uint32_t kind) {
+    assert(queued_ < THERMOCLINE_MAX_OPERATIONS);
+    auto& operation = shared_->operations[queued_++];
+    operation = {};
+    operation.kind = kind;
+    return operation;
+}
+
+void AgentLane::movePages(int descriptor, VmAddress to, VmAddress from, const BlockMask& want) {
+    auto& operation = next(THERMOCLINE_MOVE_PAGES);
+    operation.descriptor = descriptor;
+    operation.destination = to.value;
+    operation.source = from.value;
+    std::copy(want.words().begin(), want.words().end(), operation.want);
+}
+
+void AgentLane::moveHuge(int descriptor, VmAddress to, VmAddress from) {
+    auto& operation = next(THERMOCLINE_MOVE_HUGE);
+    operation.descriptor = descriptor;
+    operation.destination = to.value;
+    operation.source = from.value;
+    operation.length = blockBytes;
+}
+
+void AgentLane::advise(VmRange range, int advice) {
+    auto& operation = next(THERMOCLINE_ADVISE);
+    operation.destination = range.start.value;
+    operation.length = range.bytes;
+    operation.source = static_cast<std::uint64_t>(advice);
+}
+
+void AgentLane::populate(VmAddress page) { next(THERMOCLINE_POPULATE).destination = page.value; }
+
+void AgentLane::exit() { next(THERMOCLINE_EXIT); }
+
+const std::vector<AgentLane::Outcome>& AgentLane::run() {
+    outcomes_.clear();
+    const auto count = std::exchange(queued_, 0);
+    if (count == 0) return outcomes_;
+    shared_->operation_count = count;
+    std::atomic_ref request(shared_->request);
+    std::atomic_ref reply(shared_->reply);
+    request.store(++sequence_, std::memory_order_release);
+    futexWake(&shared_->request);
+    constexpr timespec patience{0, 50'000'000};
+    for (;;) {
+        const auto answered = reply.load(std::memory_order_acquire);
+        if (answered == sequence_) break;
+        futexWait(&shared_->reply, answered, patience);
+        if (reply.load(std::memory_order_acquire) != sequence_ && processEnded_()) return outcomes_;
+    }
+    // The control page can be written by the VM's process: take what it says with care (never more than was asked).
+    const auto completed = std::min(shared_->completed, count);
+    for (std::uint32_t i = 0; i < count; ++i) {
+        const auto& operation = shared_->operations[i];
+        Outcome outcome;
+        // The operation that ended the batch has its own error; those behind it were not run.
+        outcome.error = i <= completed ? static_cast<int>(-operation.error) : ECANCELED;
+        if (i < completed && operation.kind == THERMOCLINE_MOVE_PAGES)
+            for (std::size_t w = 0; w < outcome.moved.words().size(); ++w)
+                outcome.moved.words()[w] = operation.done[w] & operation.want[w];
+        outcomes_.push_back(outcome);
+    }
+    return outcomes_;
+}
+
+}  // namespace thermocline::memory

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// The manager's side of one agent thread (agent/agent_protocol.h): submits a batch of operations and waits until they are done.
+// One thread at a time per lane; each engine thread has its own.
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "memory/agent/agent_protocol.h"
+#include "memory/page.h"
+
+namespace thermocline::memory {
+
+class AgentLane {
+  public:
+    /// `shared` is our mapping of the lane's control page; `processEnded` is asked now and then while waiting.
+    AgentLane(thermocline_lane* shared, std::function<bool()> processEnded);
+
+    /// Queues operations for the next run(). REQUIRES: at most THERMOCLINE_MAX_OPERATIONS of them.
+    void movePages(int descriptor, VmAddress to, VmAddress from, const BlockMask& want);
+    void moveHuge(int descriptor, VmAddress to, VmAddress from);
+    void advise(VmRange range, int advice);
+    void populate(VmAddress page);
+    void exit();
+
+    /// One queued operation's outcome.
+    struct Outcome {
+        int error = 0;    ///< 0 or an errno value; ECANCELED where an earlier operation's failure ended the batch
+        BlockMask moved;  ///< movePages only
+    };
+    /// Runs what is queued; outcomes in the order of queueing. Returns an empty vector when the process has ended.
+    const std::vector<Outcome>& run();
+
+  private:
+    thermocline_operation& next(std::uint32_t kind);
+
+    thermocline_lane* shared_;
+    std::function<bool()> processEnded_;
+    std::uint32_t queued_ = 0;
+    std::uint32_t sequence_ = 0;
+    std::vector<Outcome> outcomes_;
+};
+
+}  // namespace thermocline::memory

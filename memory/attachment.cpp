@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "memory/attachment.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <thread>
+
+#include "memory/process_map.h"
+#include "memory/remote_process.h"
+
+extern "C" {
+extern const std::byte thermoclineAgentImage[];
+extern const std::byte thermoclineAgentImageEnd[];
+}
+
+namespace thermocline::memory {
+namespace {
+
+constexpr const char* controlName = "thermocline-control";
+constexpr std::uint64_t stackBytes = 16384;
+constexpr unsigned memfdExec = 0x10;  // MFD_EXEC, Linux 6.3
+
+// Layout of the scratch mapping: one page of messages, then a stack per lane. Each lane's TLS block and tids are in the
+// first page, too.
+constexpr std::uint64_t messageOffset = 0;
+constexpr std::uint64_t controlMessageOffset = 256;
+constexpr std::uint64_t socketOffset = 512;
+constexpr std::uint64_t payloadOffset = 576;
+constexpr std::uint64_t vectorOffset = 640;
+constexpr std::uint64_t threadOffset = 1024;
+constexpr std::uint64_t threadBytes = 256;
+constexpr std::uint64_t scratchBytes = pageBytes + laneCount * stackBytes;
+
+std::uint64_t roundUp(std::uint64_t value, std::uint64_t unit) { return (value + unit - 1) / unit * unit; }
+
+Result<UniqueFd> agentCode() {
+    const std::span<const std::byte> image(thermoclineAgentImage, thermoclineAgentImageEnd);
+    UniqueFd file(static_cast<int>(syscall(SYS_memfd_create, "thermocline-agent",
+                                           MFD_CLOEXEC | MFD_ALLOW_SEALING | memfdExec)));
+    if (!file.valid() && errno == EINVAL)
+        file.reset(static_cast<int>(syscall(SYS_memfd_create, "thermocline-agent", MFD_CLOEXEC | MFD_ALLOW_SEALING)));
+    if (!file.valid()) return failErrno("memfd_create for the agent");
+    if (::write(file.get(), image.data(), image.size()) != static_cast<ssize_t>(image.size()) ||
+        ::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0)
+        return failErrno("preparing the agent's code");
+    return file;
+}
+
+Result<UniqueFd> controlPages() {
+    UniqueFd file(static_cast<int>(syscall(SYS_memfd_create, controlName, MFD_CLOEXEC)));
+    if (!file.valid()) return failErrno("memfd_create for the control pages");
+    if (::ftruncate(file.get(), laneCount * THERMOCLINE_LANE_BYTES) != 0) return failErrno("sizing the control pages");
+    return file;
+}
+
+Result<UniqueFd> takeDescriptor(const UniqueFd& process, int number) {
+    UniqueFd fd(static_cast<int>(syscall(SYS_pidfd_getfd, process.get(), number, 0)));
+    if (!fd.valid()) return failErrno(fmt::format("pidfd_getfd({})", number));
+    return fd;
+}
+
+/// Writes any trivially copyable value into the process.
+template <typename T>
+Result<void> put(RemoteProcess& remote, VmAddress to, const T& value) {
+    return remote.write(to, std::as_bytes(std::span(&value, 1)));
+}
+
+/// Steps 2 and 3 on a stopped process. Whatever was done before an error is in the footprint.
+class Infection {
+  public:
+    Infection(RemoteProcess& remote, Attachment& attachment) : remote_(remote), attachment_(attachment) {}
+
+    Result<void> run(int userfaultfdDevice, int code, std::uint64_t blocks) {
+        auto& f = attachment_.footprint;
+        const auto scratch = map(f.scratch, scratchBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+        if (!scratch) return scratch;
+        THERMOCLINE_TRY(handOver({userfaultfdDevice, code, attachment_.control.get()}));
+        f.controlFd = received_[2];
+        THERMOCLINE_TRY(newUserfault(f.guestUffd, attachment_.guestUffd));
+        THERMOCLINE_TRY(newUserfault(f.dropUffd, attachment_.dropUffd));
+        THERMOCLINE_TRY(map(f.code, roundUp(static_cast<std::uint64_t>(thermoclineAgentImageEnd - thermoclineAgentImage),
+                                            pageBytes),
+                            PROT_READ | PROT_EXEC, MAP_PRIVATE, received_[1]));
+        THERMOCLINE_TRY(map(f.control, laneCount * THERMOCLINE_LANE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
+                            received_[2]));
+        THERMOCLINE_TRY(map(f.staging, StagingArea::bytesFor(blocks), PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1));
+        // Children of the VM's process must not see the staging area, nor core files hold it twice.
+        THERMOCLINE_TRY(advise(f.staging, MADV_DONTFORK));
+        THERMOCLINE_TRY(advise(f.staging, MADV_DONTDUMP));
+        for (std::size_t lane = 0; lane < laneCount; ++lane)
+            THERMOCLINE_TRY(advise(StagingArea(f.staging, blocks).fresh(lane), MADV_HUGEPAGE));
+        closeReceived(0);
+        closeReceived(1);
+        for (std::size_t lane = 0; lane < laneCount; ++lane) {
+            const auto stackTop = f.scratch.start + pageBytes + (lane + 1) * stackBytes;
+            const auto thread =
+                remote_.startThread(f.code.start, f.control.start + lane * THERMOCLINE_LANE_BYTES, stackTop,
+                                    f.scratch.start + threadOffset + lane * threadBytes);
+            if (!thread) return tl::unexpected(thread.error());
+            f.threads[lane] = *thread;
+        }
+        return {};
+    }
+
+    /// Closes what is only needed while infecting, on success and failure alike.
+    void closeReceived() {
+        for (std::size_t i = 0; i < 2; ++i) closeReceived(i);
+        for (auto& socket : sockets_) {
+            if (socket >= 0) (void)remote_.call("close", SYS_close, {static_cast<std::uint64_t>(socket)});
+            socket = -1;
+        }
+    }
+
+  private:
+    Result<void> map(VmRange& range, std::uint64_t bytes, int protection, int flags, int fd) {
+        const auto address =
+            remote_.call("mmap", SYS_mmap,
+                         {0, bytes, static_cast<std::uint64_t>(protection), static_cast<std::uint64_t>(flags),
+                          static_cast<std::uint64_t>(static_cast<std::int64_t>(fd)), 0});
+        if (!address) return tl::unexpected(address.error());
+        range = {{*address}, bytes};
+        return {};
+    }
+    Result<void> advise(VmRange range, int advice) {
+        const auto done =
+            remote_.call("madvise", SYS_madvise, {range.start.value, range.bytes, static_cast<std::uint64_t>(advice)});
+        if (!done) return tl::unexpected(done.error());
+        return {};
+    }
+    void closeReceived(std::size_t i) {
+        if (received_[i] >= 0) (void)remote_.call("close", SYS_close, {static_cast<std::uint64_t>(received_[i])});
+        received_[i] = -1;
+    }
+
+    /// Gives the process copies of our descriptors through a socket pair that it makes itself.
+    Result<void> handOver(const std::array<int, 3>& descriptors) {
+        const auto scratch = attachment_.footprint.scratch.start;
+        const auto pair = remote_.call("socketpair", SYS_socketpair,
+                                       {AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, (scratch + socketOffset).value});
+        if (!pair) return tl::unexpected(pair.error());
+        THERMOCLINE_TRY(remote_.read(scratch + socketOffset, std::as_writable_bytes(std::span(sockets_))));
+        const auto ours = takeDescriptor(attachment_.process, sockets_[0]);
+        if (!ours) return tl::unexpected(ours.error());
+
+        char payload = 't';
+        iovec vector{&payload, 1};
+        alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof descriptors)> ancillary{};
+        msghdr message{};
+        message.msg_iov = &vector;
+        message.msg_iovlen = 1;
+        message.msg_control = ancillary.data();
+        message.msg_controllen = ancillary.size();
+        auto* header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof descriptors);
+        std::memcpy(CMSG_DATA(header), descriptors.data(), sizeof descriptors);
+        if (::sendmsg(ours->get(), &message, MSG_NOSIGNAL) != 1) return failErrno("sendmsg to the VM's process");
+
+        // The same structures once more, with addresses in the process.
+        iovec remoteVector{reinterpret_cast<void*>((scratch + payloadOffset).value), 1};
+        msghdr remoteMessage{};
+        remoteMessage.msg_iov = reinterpret_cast<iovec*>((scratch + vectorOffset).value);
+        remoteMessage.msg_iovlen = 1;
+        remoteMessage.msg_control = reinterpret_cast<void*>((scratch + controlMessageOffset).value);
+        remoteMessage.msg_controllen = ancillary.size();
+        THERMOCLINE_TRY(put(remote_, scratch + vectorOffset, remoteVector));
+        THERMOCLINE_TRY(put(remote_, scratch + messageOffset, remoteMessage));
+        const auto got = remote_.call("recvmsg", SYS_recvmsg,
+                                      {static_cast<std::uint64_t>(sockets_[1]), (scratch + messageOffset).value,
+                                       MSG_DONTWAIT | MSG_CMSG_CLOEXEC});
+        if (!got) return tl::unexpected(got.error());
+        THERMOCLINE_TRY(remote_.read(scratch + controlMessageOffset, std::as_writable_bytes(std::span(ancillary))));
+        cmsghdr answer{};
+        std::memcpy(&answer, ancillary.data(), sizeof answer);
+        if (answer.cmsg_type != SCM_RIGHTS || answer.cmsg_len != CMSG_LEN(sizeof descriptors))
+            return fail(ErrorCode::notSupported,
+                        "the VM's process did not receive our descriptors (a security module, such as SELinux, refused?)");
+        std::memcpy(received_.data(), ancillary.data() + CMSG_LEN(0), sizeof descriptors);
+        return {};
+    }
+
+    Result<void> newUserfault(int& number, UniqueFd& ours) {
+        // From the device, not from the system call: it needs no privilege of the VM's process and no sysctl.
+        const auto created = remote_.call("USERFAULTFD_IOC_NEW", SYS_ioctl,
+                                          {static_cast<std::uint64_t>(received_[0]), USERFAULTFD_IOC_NEW,
+                                           O_CLOEXEC | O_NONBLOCK});
+        if (!created) return tl::unexpected(created.error());
+        number = static_cast<int>(*created);
+        auto taken = takeDescriptor(attachment_.process, number);
+        if (!taken) return tl::unexpected(taken.error());
+        ours = std::move(*taken);
+        return {};
+    }
+
+    RemoteProcess& remote_;
+    Attachment& attachment_;
+    std::array<int, 2> sockets_{-1, -1};
+    std::array<int, 3> received_{-1, -1, -1};
+};
+
+/// Unmaps and closes what the footprint lists, on a stopped process.
+Result<void> remove(RemoteProcess& remote, const Footprint& footprint) {
+    Result<void> first;
+    const auto keepFirst = [&](const auto& done) {
+        if (!done && first) first = tl::unexpected(done.error());
+    };
+    // Descriptors first: the last close of a userfaultfd unregisters its ranges, and munmap of a range that were still
+    // registered would wait for a reader of its UNMAP event.
+    for (const int fd : {footprint.guestUffd, footprint.dropUffd, footprint.controlFd})
+        if (fd >= 0) keepFirst(remote.call("close", SYS_close, {static_cast<std::uint64_t>(fd)}));
+    for (const auto& range : {footprint.staging, footprint.control, footprint.code, footprint.scratch})
+        if (range.bytes != 0) keepFirst(remote.call("munmap", SYS_munmap, {range.start.value, range.bytes}));
+    return first;
+}
+
+/// Ends agent threads of an attach that failed half-way: they wait in their lanes and know the word.
+void dismissAgents(const Attachment& attachment) {
+    auto* lanes = static_cast<std::byte*>(::mmap(nullptr, laneCount * THERMOCLINE_LANE_BYTES, PROT_READ | PROT_WRITE,
+                                                 MAP_SHARED, attachment.control.get(), 0));
+    if (lanes == MAP_FAILED) return;
+    for (std::size_t i = 0; i < laneCount; ++i) {
+        if (attachment.footprint.threads[i] == 0) continue;
+        auto* lane = reinterpret_cast<thermocline_lane*>(lanes + i * THERMOCLINE_LANE_BYTES);
+        lane->operations[0].kind = THERMOCLINE_EXIT;
+        lane->operation_count = 1;
+        __atomic_store_n(&lane->request, 1U, __ATOMIC_RELEASE);  // seen even if the agent has not started to wait
+        syscall(SYS_futex, &lane->request, 1 /* FUTEX_WAKE */, 1, nullptr, nullptr, 0);
+    }
+    ::munmap(lanes, laneCount * THERMOCLINE_LANE_BYTES);
+}
+
+bool threadExists(pid_t pid, pid_t thread) {
+    return thread != 0 && std::filesystem::exists(fmt::format("/proc/{}/task/{}", pid, thread));
+}
+
+Result<void> awaitThreadsEnd(const Footprint& footprint) {
+    // Nothing announces the end of another process's thread to us; it is a few microseconds away.
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    for (const auto thread : footprint.threads) {
+        while (threadExists(footprint.pid, thread)) {
+            if (std::chrono::steady_clock::now() > deadline)
+                return fail(ErrorCode::busy, fmt::format("agent thread {} of process {} has not left", thread, footprint.pid));
+            std::this_thread::sleep_for(std::chrono::microseconds(200));
+        }
+    }
+    return {};
+}
+
+}  // namespace
+
+StagingArea::StagingArea(VmRange reservation, std::uint64_t blocks)
+    : base_{roundUp(reservation.start.value, blockBytes)}, blocks_(blocks) {}
+
+std::uint64_t StagingArea::bytesFor(std::uint64_t blocks) { return (blocks + 2 * laneCount + 1) * blockBytes; }
+
+Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::uint64_t blocks,
+                          const std::string& userfaultfdDevice) {
+    Attachment attachment;
+    attachment.footprint.pid = pid;
+    attachment.footprint.guestRam = guestRam;
+    const UniqueFd device(::open(userfaultfdDevice.c_str(), O_RDWR | O_CLOEXEC));
+    if (!device.valid())
+        return fail(ErrorCode::notSupported,
+                    fmt::format("{} cannot be opened ({}); it needs Linux 6.1 or newer with CONFIG_USERFAULTFD, and a "
+                                "/dev that has it",
+                                userfaultfdDevice, std::strerror(errno)));
+    const auto started = processStartTime(pid);
+    if (!started) return tl::unexpected(started.error());
+    attachment.footprint.startTime = *started;
+    attachment.process.reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+    if (!attachment.process.valid())
+        return failErrno(fmt::format("pidfd_open({})", pid), errno,
+                         errno == ESRCH ? ErrorCode::processGone : ErrorCode::systemError);
+    attachment.memory.reset(::open(fmt::format("/proc/{}/mem", pid).c_str(), O_RDWR | O_CLOEXEC));
+    attachment.pagemap.reset(::open(fmt::format("/proc/{}/pagemap", pid).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!attachment.memory.valid() || !attachment.pagemap.valid())
+        return failErrno(fmt::format("/proc/{}/mem", pid), errno, ErrorCode::permissionDenied);
+    const auto code = agentCode();
+    if (!code) return tl::unexpected(code.error());
+    auto control = controlPages();
+    if (!control) return tl::unexpected(control.error());
+    attachment.control = std::move(*control);
+
+    auto remote = RemoteProcess::stop(pid);
+    if (!remote) return tl::unexpected(remote.error());
+    Infection infection(**remote, attachment);
+    const auto infected = infection.run(device.get(), code->get(), blocks);
+    infection.closeReceived();
+    if (!infected) {
+        dismissAgents(attachment);
+        (void)awaitThreadsEnd(attachment.footprint);
+        (void)remove(**remote, attachment.footprint);
+        return tl::unexpected(infected.error());
+    }
+    const auto pause = (*remote)->stoppedFor();
+    remote->reset();
+    attachment.footprint.pauseMicroseconds =
+        static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(pause).count());
+    return attachment;
+}
+
+Result<void> cure(const Footprint& footprint) {
+    const auto started = processStartTime(footprint.pid);
+    if (!started || *started != footprint.startTime)
+        return fail(ErrorCode::processGone, fmt::format("process {} has ended", footprint.pid));
+    if (findAttachedDescriptor(footprint.pid) != footprint.controlFd)
+        return fail(ErrorCode::notAttached, fmt::format("process {} does not hold descriptor {}: cured already",
+                                                        footprint.pid, footprint.controlFd));
+    THERMOCLINE_TRY(awaitThreadsEnd(footprint));
+    const auto remote = RemoteProcess::stop(footprint.pid);
+    if (!remote) return tl::unexpected(remote.error());
+    return remove(**remote, footprint);
+}
+
+std::optional<int> findAttachedDescriptor(pid_t pid) {
+    std::error_code error;
+    const auto wanted = fmt::format("/memfd:{} (deleted)", controlName);
+    std::filesystem::directory_iterator entry(fmt::format("/proc/{}/fd", pid), error);
+    for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+        std::error_code gone;
+        if (std::filesystem::read_symlink(entry->path(), gone) == wanted)
+            return std::stoi(entry->path().filename().string());
+    }
+    return std::nullopt;
+}
+
+void to_json(nlohmann::json& json, const Footprint& f) {
+    const auto range = [](const VmRange& r) { return nlohmann::json::array({r.start.value, r.bytes}); };
+    json = {{"pid", f.pid},           {"start_time", f.startTime},     {"guest_uffd", f.guestUffd},
+            {"drop_uffd", f.dropUffd}, {"control_fd", f.controlFd},     {"threads", f.threads},
+            {"code", range(f.code)},  {"control", range(f.control)},   {"scratch", range(f.scratch)},
+            {"staging", range(f.staging)}, {"pause_us", f.pauseMicroseconds}, {"guest_ram", nlohmann::json::array()}};
+    for (const auto& r : f.guestRam) json["guest_ram"].push_back(range(r));
+}
+
+void from_json(const nlohmann::json& json, Footprint& f) {
+    const auto range = [](const nlohmann::json& pair) {
+        return VmRange{{pair.at(0).get<std::uint64_t>()}, pair.at(1).get<std::uint64_t>()};
+    };
+    json.at("pid").get_to(f.pid);
+    json.at("start_time").get_to(f.startTime);
+    json.at("guest_uffd").get_to(f.guestUffd);
+    json.at("drop_uffd").get_to(f.dropUffd);
+    json.at("control_fd").get_to(f.controlFd);
+    json.at("threads").get_to(f.threads);
+    f.code = range(json.at("code"));
+    f.control = range(json.at("control"));
+    f.scratch = range(json.at("scratch"));
+    f.staging = range(json.at("staging"));
+    json.at("pause_us").get_to(f.pauseMicroseconds);
+    f.guestRam.clear();
+    for (const auto& r : json.at("guest_ram")) f.guestRam.push_back(range(r));
+}
+
+}  // namespace thermocline::memory

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Attaching to a running process and leaving it again. Life cycle:
+//   1. stop     ptrace stops the main thread only; the vCPUs run on
+//   2. prepare  a scratch mapping; a socket pair through which /dev/userfaultfd, the agent's code (a sealed memfd) and the
+//               control pages (a memfd) are handed over: neither paths nor sysctls of the VM's side matter
+//   3. infect   two userfaultfds, the mappings of code, control pages and staging area, one thread per lane
+//   4. resume   registers and signal mask restored; steps 1 to 4 take about a millisecond
+//   5. cure     threads told to leave, ranges unregistered by the manager; then stop again, unmap, close, resume
+// What was put in is written down in a Footprint, so that any privileged process can cure without the manager.
+// Free functions, thread-safe for different processes.
+
+#include <sys/types.h>
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/error.h"
+#include "common/unique_fd.h"
+#include "memory/page.h"
+
+namespace thermocline::memory {
+
+/// One agent thread for the fault path and one for background work: a long batch never keeps a fault waiting.
+inline constexpr std::size_t laneCount = 2;
+
+/// Everything of ours that is inside the VM's process; -1 and empty where there is none (yet).
+struct Footprint {
+    pid_t pid = 0;
+    std::uint64_t startTime = 0;  ///< with the pid: this process and no other (processStartTime)
+    int guestUffd = -1;           ///< guest RAM and staging area are registered with it
+    int dropUffd = -1;            ///< the drop areas are; no events, so that dropping waits for nobody
+    int controlFd = -1;           ///< memfd of the control pages
+    std::array<pid_t, laneCount> threads{};
+    VmRange code;
+    VmRange control;
+    VmRange scratch;  ///< stacks and messages
+    VmRange staging;  ///< whole reservation, see StagingArea
+    std::vector<VmRange> guestRam;
+    std::uint64_t pauseMicroseconds = 0;  ///< how long the main thread was stopped by the attach
+};
+
+void to_json(nlohmann::json& json, const Footprint& footprint);
+void from_json(const nlohmann::json& json, Footprint& footprint);
+
+/// Addresses inside the staging reservation: the page with number p is staged at page(p); behind the staging area each lane
+/// has a block that dropped pages are moved to, and one where fresh huge pages are made. Nothing of the VM knows of it.
+class StagingArea {
+  public:
+    StagingArea(VmRange reservation, std::uint64_t blocks);
+    static std::uint64_t bytesFor(std::uint64_t blocks);
+
+    [[nodiscard]] VmAddress page(PageNumber page) const { return base_ + page * pageBytes; }
+    [[nodiscard]] VmRange staging() const { return {base_, blocks_ * blockBytes}; }
+    [[nodiscard]] VmRange drops() const { return {staging().end(), laneCount * blockBytes}; }
+    [[nodiscard]] VmRange drop(std::size_t lane) const { return {drops().start + lane * blockBytes, blockBytes}; }
+    [[nodiscard]] VmRange fresh(std::size_t lane) const { return {drops().end() + lane * blockBytes, blockBytes}; }
+
+  private:
+    VmAddress base_;
+    std::uint64_t blocks_;
+};
+
+/// An attached process, seen from the manager. The descriptors work without any privilege.
+struct Attachment {
+    Footprint footprint;
+    UniqueFd process;    ///< pidfd
+    UniqueFd guestUffd;
+    UniqueFd dropUffd;
+    UniqueFd control;    ///< memfd of the control pages
+    UniqueFd memory;     ///< /proc/PID/mem, read and write
+    UniqueFd pagemap;    ///< /proc/PID/pagemap
+};
+
+/// Steps 1 to 4 for a process whose memory `guestRam` is to be managed in `blocks` blocks. On error everything has been undone.
+/// Errors: processGone, permissionDenied, busy, notSupported, systemError.
+Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::uint64_t blocks,
+                          const std::string& userfaultfdDevice = "/dev/userfaultfd");
+
+/// The last part of step 5: unmaps and closes what `footprint` lists. REQUIRES: nothing is staged or cold any more and the agent
+/// threads have been told to leave; waits for them. processGone where the process is no longer that one (nothing to do).
+Result<void> cure(const Footprint& footprint);
+
+/// Number, in the process, of the control memfd of an attachment; nothing where the process is not attached.
+std::optional<int> findAttachedDescriptor(pid_t pid);
+
+}  // namespace thermocline::memory

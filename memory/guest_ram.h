@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Where a QEMU process keeps its guest's RAM, found from its command line and its mappings; never guessed.
+// Plain functions, thread-safe.
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/error.h"
+#include "memory/page.h"
+#include "memory/process_map.h"
+
+namespace thermocline::memory {
+
+/// One piece of guest RAM as QEMU was told to make it.
+struct MemoryBackend {
+    std::string type;         ///< memory-backend-ram, -file, -memfd, ...
+    std::string id;
+    std::uint64_t bytes = 0;
+    bool shared = false;
+};
+
+/// What matters to us on a QEMU command line.
+struct QemuCommandLine {
+    std::vector<MemoryBackend> backends;
+    std::string uuid;
+    bool memoryLocked = false;     ///< -overcommit mem-lock=on
+    std::string pinningDevice;     ///< first vfio or vDPA device that pins guest RAM, empty if none
+    std::string encryption;        ///< "sev-guest", "tdx-guest", ...; empty if none
+};
+
+/// Parses the NUL-separated text of /proc/PID/cmdline. Error: notSupported where it names no guest RAM.
+Result<QemuCommandLine> parseQemuCommandLine(std::string_view text);
+
+struct GuestRam {
+    std::vector<VmRange> ranges;  ///< private anonymous memory, page-aligned, in address order
+    [[nodiscard]] std::uint64_t bytes() const;
+};
+
+/// Picks the mappings that hold the backends. Error: notSupported, with a reason, where that is not certain, or where the
+/// memory is of a kind that cannot be overcommitted.
+Result<GuestRam> locateGuestRam(const QemuCommandLine& commandLine, const std::vector<Mapping>& mappings);
+
+/// Both steps and every reason why `pid` cannot be overcommitted. Errors: processGone, permissionDenied,
+/// notSupported, alreadyAttached.
+Result<GuestRam> discoverGuestRam(pid_t pid);
+
+}  // namespace thermocline::memory

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Reads what a process has mapped, from /proc/PID/smaps. Plain data, no shared state.
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/error.h"
+#include "memory/page.h"
+
+namespace thermocline::memory {
+
+/// One mapping (VMA) of a process.
+struct Mapping {
+    VmRange range;
+    std::string permissions;  ///< as in maps, for example "rw-p"
+    std::string path;         ///< file or "[vdso]"; empty for anonymous memory
+    std::string vmFlags;      ///< two-letter flags with spaces around each, for example " rd wr hg dc "; smaps only
+    std::uint64_t lockedBytes = 0;
+
+    [[nodiscard]] bool hasFlag(std::string_view flag) const;
+    [[nodiscard]] bool anonymousPrivateWritable() const { return path.empty() && permissions == "rw-p"; }
+};
+
+/// Parses the text of /proc/PID/maps or smaps. Lines that it cannot read are an error (systemError), never skipped.
+Result<std::vector<Mapping>> parseMappings(std::string_view text);
+
+/// All mappings of `pid` with their flags. Errors: processGone, permissionDenied.
+Result<std::vector<Mapping>> readMappings(pid_t pid);
+
+/// Value of "Name:   123 kB" in the text of /proc/PID/status, in bytes; 0 where absent.
+std::uint64_t statusField(std::string_view statusText, std::string_view name);
+
+/// Whole text of a file under /proc (or any small file). Errors: processGone for ENOENT and ESRCH, permissionDenied.
+Result<std::string> readProcFile(const std::string& path);
+
+/// Clock ticks after boot at which the process started: with the pid, a name that is never used twice.
+Result<std::uint64_t> processStartTime(pid_t pid);
+
+}  // namespace thermocline::memory

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "memory/status.h"
+
+#include <nlohmann/json.hpp>
+
+namespace thermocline::memory {
+namespace {
+
+// One list for both directions, so that a field can never be written but not read.
+template <typename Visit, typename S>
+void eachField(Visit&& visit, S& s) {
+    visit("pid", s.pid);
+    visit("state", s.state);
+    visit("mechanism", s.mechanism);
+    visit("memory_bytes", s.memoryBytes);
+    visit("resident_bytes", s.residentBytes);
+    visit("staged_bytes", s.stagedBytes);
+    visit("cold_bytes", s.coldBytes);
+    visit("store_bytes", s.storeBytes);
+    visit("metadata_bytes", s.metadataBytes);
+    visit("used_bytes", s.usedBytes);
+    visit("limit_bytes", s.limitBytes);
+    visit("limit_met", s.limitMet);
+    visit("limit_note", s.limitNote);
+    visit("faults", s.faults);
+    visit("staged_faults", s.stagedFaults);
+    visit("cold_faults", s.coldFaults);
+    visit("zero_faults", s.zeroFaults);
+    visit("evicted_pages", s.evictedPages);
+    visit("stall_ns", s.stallNanoseconds);
+    visit("stall_ratio", s.stallRatio);
+    visit("attach_pause_us", s.attachPauseMicroseconds);
+    visit("manager_rss_bytes", s.managerRssBytes);
+}
+
+}  // namespace
+
+void to_json(nlohmann::json& json, const Status& status) {
+    json = nlohmann::json::object();
+    eachField([&](const char* name, const auto& value) { json[name] = value; }, status);
+}
+
+void from_json(const nlohmann::json& json, Status& status) {
+    eachField([&](const char* name, auto& value) { json.at(name).get_to(value); }, status);
+}
+
+}  // namespace thermocline::memory

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// What one managed VM's memory looks like, for people and programs. Plain data, no threads.
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+namespace thermocline::memory {
+
+/// State and figures of one attached VM. Sizes in bytes; counters run from the attach on.
+struct Status {
+    pid_t pid = 0;                       ///< the VM's process
+    std::string state = "attaching";     ///< attaching, attached, detaching, detached, gone
+    std::string mechanism;               ///< "move": UFFDIO_MOVE staging
+    std::uint64_t memoryBytes = 0;       ///< guest RAM under management
+    std::uint64_t residentBytes = 0;     ///< in the guest's RAM now
+    std::uint64_t stagedBytes = 0;       ///< moved aside, not yet compressed (still in memory)
+    std::uint64_t coldBytes = 0;         ///< guest bytes that live compressed in the store
+    std::uint64_t storeBytes = 0;        ///< memory that the store takes for them
+    std::uint64_t metadataBytes = 0;     ///< page map and store index
+    std::uint64_t usedBytes = 0;         ///< resident + staged + store + metadata: what the limit bounds
+    std::uint64_t limitBytes = 0;        ///< hard limit; 0 = none
+    bool limitMet = true;                ///< false while used is above the limit
+    std::string limitNote;               ///< why it is not met, for a person; empty otherwise
+    std::uint64_t faults = 0;            ///< page faults served, all kinds
+    std::uint64_t stagedFaults = 0;      ///< ... on staged pages
+    std::uint64_t coldFaults = 0;        ///< ... on cold pages
+    std::uint64_t zeroFaults = 0;        ///< ... on pages never touched or given back by the guest
+    std::uint64_t evictedPages = 0;      ///< 4 KiB pages made cold
+    std::uint64_t stallNanoseconds = 0;  ///< time in which at least one fault was being served
+    double stallRatio = 0;               ///< the same as a share of wall time over the last second
+    std::uint64_t attachPauseMicroseconds = 0;  ///< how long the attach stopped a thread of the VM
+    std::uint64_t managerRssBytes = 0;   ///< private memory of the manager process itself
+};
+
+void to_json(nlohmann::json& json, const Status& status);
+void from_json(const nlohmann::json& json, Status& status);
+
+}  // namespace thermocline::memory
