@@ -121,6 +121,16 @@ static void do_free(int count, char** word) {
     answer("{\"ok\": true, \"pages\": %" PRIu64 "}", regions_pages(&regions));
 }
 
+static void do_reset(int count, char** word) {
+    (void)count, (void)word;
+    if (spin_running()) spin_stop();
+    while (regions.count) {
+        if (region_give_back(&regions, regions.list[regions.count - 1].pages * PAGE_BYTES))
+            return refuse(strerror(errno));
+    }
+    answer("{\"ok\": true}");
+}
+
 static void answer_spin(const struct spin_result* result) {
     if (result->wrong) return answer_mismatch(result->checked, result->wrong, &result->first);
     answer("{\"ok\": true, \"spinning\": %s, \"pages\": %" PRIu64 ", \"written_pages\": %" PRIu64
@@ -205,10 +215,11 @@ static const struct {
     int alone;  // not while spinner threads own the pages
     void (*run)(int count, char** word);
 } commands[] = {
-    {"fill", 3, 1, do_fill},     {"verify", 1, 1, do_verify}, {"touch", 3, 1, do_touch},
-    {"free", 2, 1, do_free},     {"spin", 1, 1, do_spin},     {"progress", 1, 0, do_progress},
-    {"stop", 1, 0, do_stop},     {"disk", 3, 0, do_disk},     {"where", 3, 0, do_where},
-    {"status", 1, 0, do_status}, {"reboot", 1, 0, do_reboot}, {"poweroff", 1, 0, do_reboot},
+    {"fill", 3, 1, do_fill},       {"verify", 1, 1, do_verify}, {"touch", 3, 1, do_touch},
+    {"free", 2, 1, do_free},       {"spin", 1, 1, do_spin},     {"progress", 1, 0, do_progress},
+    {"stop", 1, 0, do_stop},       {"reset", 1, 0, do_reset},   {"disk", 3, 0, do_disk},
+    {"where", 3, 0, do_where},     {"status", 1, 0, do_status}, {"reboot", 1, 0, do_reboot},
+    {"poweroff", 1, 0, do_reboot},
 };
 
 static void obey(char* line) {

@@ -105,11 +105,20 @@ class Guest:
     def free(self, size):
         return self.channel.request(f"free {size}")
 
+    def reset(self):
+        """Forgets all memory under test, spinning or not."""
+        return self.channel.request("reset")
+
     def spin(self, threads=2, write_percent=20):
         return self.channel.request(f"spin {threads} {write_percent}")
 
     def stop_spinning(self):
         return self.channel.request("stop")
+
+    def reboot(self):
+        """Returns when guestmem runs again, in the same QEMU process."""
+        self.channel.request("reboot")
+        return self.wait_ready()
 
     def status(self):
         return self.channel.request("status")

@@ -23,10 +23,12 @@ class GuestChannel:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(path))
         self._pending = b""
-        self._unanswered = 0
 
     def close(self):
         self._socket.close()
+
+    def fileno(self):
+        return self._socket.fileno()
 
     def receive(self, seconds, what="a line"):
         deadline = Deadline(seconds)
@@ -50,18 +52,15 @@ class GuestChannel:
         while True:
             message = self.receive(deadline.remaining, f"event {name}")
             if message.get("event") == name:
-                self._unanswered = 0
                 return message
 
     def send(self, command):
         """Sends without waiting for the answer; receive_answer() has to follow."""
-        self._unanswered += 1
         self._socket.settimeout(10)
         self._socket.sendall(command.encode() + b"\n")
 
     def receive_answer(self, command="", seconds=120.0):
         answer = self.receive(seconds, command)
-        self._unanswered -= 1
         if not answer.get("ok"):
             raise GuestError(command, answer)
         return answer

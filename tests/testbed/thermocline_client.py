@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A D-Bus client of thermoclined, as another program would write it. Not thread-safe: signals come in while it waits."""
+
+from gi.repository import Gio, GLib
+
+from .deadline import Deadline
+from .errors import TestbedError
+
+BUS_NAME = "org.thermocline1"
+ROOT_PATH = "/org/thermocline1"
+MANAGER = "org.thermocline1.Manager"
+DOMAIN = "org.thermocline1.Domain"
+_PROPERTIES = "org.freedesktop.DBus.Properties"
+_ERROR_PREFIX = "org.thermocline1.Error."
+
+
+class ThermoclineError(TestbedError):
+    """An error answer. `name` is without the project's prefix ("NoSuchDomain"), or whole for a foreign one."""
+
+    def __init__(self, name, message):
+        super().__init__(f"{name}: {message}")
+        self.name = name.removeprefix(_ERROR_PREFIX)
+        self.message = message
+
+
+def connect(address):
+    flags = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION
+    return Gio.DBusConnection.new_for_address_sync(address, flags, None, None)
+
+
+def iterate(deadline):
+    """Lets signals in until at least one thing happened or the deadline is over."""
+    context = GLib.MainContext.default()
+    source = GLib.timeout_source_new(max(1, int(deadline.remaining * 1000)))
+    source.set_callback(lambda *_: False)
+    source.attach(context)
+    try:
+        context.iteration(True)
+    finally:
+        source.destroy()
+
+
+class Client:
+    def __init__(self, address):
+        self.connection = connect(address)
+
+    def close(self):
+        self.connection.close_sync(None)
+
+    def call(self, path, interface, method, arguments=None, seconds=60.0, bus_name=BUS_NAME):
+        return self.start_call(path, interface, method, arguments, seconds, bus_name).result()
+
+    def start_call(self, path, interface, method, arguments=None, seconds=60.0, bus_name=BUS_NAME):
+        return PendingCall(self.connection, bus_name, path, interface, method, arguments, seconds)
+
+    def manager(self, method, arguments=None):
+        return self.call(ROOT_PATH, MANAGER, method, arguments)
+
+    def manager_property(self, name):
+        return self.call(ROOT_PATH, _PROPERTIES, "Get", GLib.Variant("(ss)", (MANAGER, name)))[0]
+
+    def domain(self, uuid):
+        return DomainObject(self, uuid)
+
+    def has_owner(self):
+        return self.call("/org/freedesktop/DBus", "org.freedesktop.DBus", "NameHasOwner",
+                         GLib.Variant("(s)", (BUS_NAME,)), bus_name="org.freedesktop.DBus")[0]
+
+    def wait_for_manager_property(self, name, value, seconds=30.0):
+        seen = []
+        subscription = self.connection.signal_subscribe(
+            BUS_NAME, _PROPERTIES, "PropertiesChanged", ROOT_PATH, None, 0, lambda *_: seen.append(1))
+        try:
+            deadline = Deadline(seconds)
+            while self.manager_property(name) != value:
+                if deadline.over:
+                    raise TestbedError(f"thermoclined: {name} does not become {value} within {seconds:.0f} s")
+                iterate(deadline)
+        finally:
+            self.connection.signal_unsubscribe(subscription)
+
+
+class PendingCall:
+    """A method call under way; result() waits for the answer."""
+
+    def __init__(self, connection, bus_name, path, interface, method, arguments, seconds):
+        self._answer = None
+        self._deadline = Deadline(seconds + 5)
+        self._what = f"{interface}.{method}"
+        connection.call(bus_name, path, interface, method, arguments, None, Gio.DBusCallFlags.NO_AUTO_START,
+                        int(seconds * 1000), None, self._done)
+
+    def _done(self, connection, result):
+        try:
+            self._answer = (connection.call_finish(result).unpack(), None)
+        except GLib.Error as error:
+            name = Gio.DBusError.get_remote_error(error) or f"GLib.{error.code}"
+            Gio.DBusError.strip_remote_error(error)
+            self._answer = (None, ThermoclineError(name, error.message))
+
+    @property
+    def done(self):
+        return self._answer is not None
+
+    def result(self):
+        while self._answer is None:
+            if self._deadline.over:
+                raise TestbedError(f"no answer to {self._what}")
+            iterate(self._deadline)
+        value, error = self._answer
+        if error:
+            raise error
+        return value
+
+
+class DomainObject:
+    """One domain. Properties are read by name as on D-Bus: figures()["ResidentBytes"]."""
+
+    def __init__(self, client, uuid):
+        self._client = client
+        self.path = f"{ROOT_PATH}/domain/{uuid.replace('-', '_')}"
+
+    def figures(self):
+        return self._client.call(self.path, _PROPERTIES, "GetAll", GLib.Variant("(s)", (DOMAIN,)))[0]
+
+    def start(self, method, arguments=None, seconds=120.0):
+        return self._client.start_call(self.path, DOMAIN, method, arguments, seconds)
+
+    def attach(self):
+        self.start("Attach").result()
+
+    def detach(self):
+        self.start("Detach", seconds=300.0).result()
+
+    def set_limit(self, size):
+        self.start("SetLimit", GLib.Variant("(t)", (size,))).result()
+
+    def clear_limit(self):
+        self.start("ClearLimit").result()
+
+    def history(self, since=0, until=0, resolution="raw"):
+        return self.start("GetHistory", GLib.Variant("(tts)", (since, until, resolution))).result()[0]
+
+    def watch(self):
+        return FiguresWatch(self._client.connection, self)
+
+    def wait_for(self, what, condition, seconds=60.0):
+        """Returns the figures at the first moment when condition(figures) holds."""
+        deadline = Deadline(seconds)
+        with self.watch() as watch:
+            while not condition(watch.figures):
+                if deadline.over:
+                    raise TestbedError(f"{self.path}: waited {seconds:.0f} s in vain for {what}; "
+                                       f"its figures: {watch.figures}")
+                watch.wait(deadline)
+            return watch.figures
+
+    def wait_for_state(self, state, seconds=60.0):
+        return self.wait_for(f"state {state}", lambda figures: figures["State"] == state, seconds)
+
+    def wait_for_limit(self, seconds=120.0):
+        """Until memory is under the limit."""
+        return self.wait_for("the limit to be met", lambda figures: figures["LimitMet"], seconds)
+
+
+class FiguresWatch:
+    """Context manager: the figures of one domain, kept up to date by change signals while it waits."""
+
+    def __init__(self, connection, domain):
+        self._connection = connection
+        self._domain = domain
+        self._subscription = None
+        self._changes = 0
+        self.figures = {}
+
+    def __enter__(self):
+        # Subscribed before the first look: no change falls between the two.
+        self._subscription = self._connection.signal_subscribe(
+            BUS_NAME, _PROPERTIES, "PropertiesChanged", self._domain.path, None, 0, self._changed)
+        self.figures.update(self._domain.figures())
+        return self
+
+    def __exit__(self, *_):
+        self._connection.signal_unsubscribe(self._subscription)
+
+    def _changed(self, _connection, _sender, _path, _interface, _signal, arguments):
+        self.figures.update(arguments.unpack()[1])
+        self._changes += 1
+
+    def wait(self, deadline):
+        """Returns at the next change (True), or at another event of the main context or the deadline (False)."""
+        before = self._changes
+        iterate(deadline)
+        return self._changes != before
