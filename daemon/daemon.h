@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "daemon/domain.h"
+#include "daemon/event_loop.h"
+#include "daemon/history_recorder.h"
+#include "daemon/hypervisor.h"
+#include "daemon/manager_process.h"
+#include "daemon/qemu_process.h"
+#include "daemon/runtime_directory.h"
+#include "db/history_store.h"
+#include "db/policy_store.h"
+#include "memory/support.h"
+
+namespace thermocline {
+
+/// All domains, by what the hypervisor, the managers and the database say. D-Bus stands on top of it (bus.h) and is
+/// told of changes as an Observer. Belongs to the loop's thread.
+class Daemon : private Hypervisor::Listener {
+  public:
+    class Observer {
+      public:
+        virtual ~Observer() = default;
+        virtual void domainAdded(Domain& domain) = 0;
+        virtual void domainRemoved(Domain& domain) = 0;
+        virtual void domainChanged(Domain& domain) = 0;
+        virtual void hypervisorChanged() = 0;
+    };
+    /// What stands outside; all of it must outlive the daemon.
+    struct Parts {
+        EventLoop& loop;
+        Hypervisor& hypervisor;
+        db::Database& database;
+        RuntimeDirectory& runtime;
+        const QemuProcesses& processes;
+        std::filesystem::path managerExecutable;
+        std::chrono::milliseconds managerTimeout = std::chrono::seconds(60);
+        std::function<Result<memory::GuestSupport>(pid_t)> probeGuest = memory::probeGuest;
+    };
+
+    explicit Daemon(Parts parts);
+    ~Daemon() override;
+
+    /// Finds managers that outlived the last daemon, then follows the hypervisor. Once; `observer` must outlive the daemon.
+    void start(Observer& observer);
+
+    [[nodiscard]] std::vector<Domain*> domains() const;
+    /// Errors: noSuchDomain; hypervisorUnavailable where it is not known and libvirt cannot be asked.
+    Result<Domain*> findByName(const std::string& name) const;
+    /// With or without dashes, any case. Also invalidArgument.
+    Result<Domain*> findByUuid(const std::string& uuid) const;
+    /// For requests that need libvirt's word on a domain: hypervisorUnavailable while it is away.
+    [[nodiscard]] Result<void> checkHypervisor() const;
+    [[nodiscard]] bool hypervisorConnected() const { return connected_; }
+    [[nodiscard]] const std::string& hypervisorDetail() const { return detail_; }
+    [[nodiscard]] db::HistoryStore& history() { return history_; }
+
+  private:
+    void hypervisorConnected(const std::vector<DomainInfo>& domains) override;
+    void hypervisorLost(const std::string& why) override;
+    void domainChanged(const DomainInfo& info) override;
+    void domainRemoved(const std::string& uuid) override;
+    void domainRebooted(const std::string& uuid) override;
+
+    Domain& domainOf(const std::string& uuid, const std::string& name);
+    void removeForgotten();
+    Error unknown(const std::string& what) const;
+
+    EventLoop& loop_;
+    Hypervisor& hypervisor_;
+    RuntimeDirectory& runtime_;
+    db::PolicyStore policies_;
+    db::HistoryStore history_;
+    HistoryRecorder recorder_;
+    ManagerProcesses managers_;
+    Domain::Environment environment_;
+    Observer* observer_ = nullptr;
+    struct Entry {
+        std::unique_ptr<Domain> domain;
+        bool known = true;  ///< to the hypervisor, as far as we heard; if not, it goes once nothing of ours is in it
+    };
+    std::map<std::string, Entry> entries_;
+    bool removalPosted_ = false;
+    bool connected_ = false;
+    std::string detail_ = "not connected to libvirt yet";
+};
+
+/// "6695EB01F6A4830479AA97F2502E193F" -> "6695eb01-f6a4-8304-79aa-97f2502e193f". invalidArgument for anything else.
+Result<std::string> normalizeUuid(const std::string& text);
+
+}  // namespace thermocline

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/domain.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "common/byte_size.h"
+
+namespace thermocline {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::array<std::chrono::milliseconds, 3> attachRetries{1s, 5s, 30s};
+// Looking at a large VM's mappings can take many milliseconds of the core loop, and the answer rarely changes.
+constexpr auto supportAge = 10s;
+constexpr std::uint64_t smallestFloor = 16ULL << 20;
+constexpr std::uint64_t floorDivisor = 16;
+
+}  // namespace
+
+std::string_view stateName(Domain::State state) {
+    switch (state) {
+        case Domain::State::detached:
+            return "detached";
+        case Domain::State::attaching:
+            return "attaching";
+        case Domain::State::attached:
+            return "attached";
+        case Domain::State::detaching:
+            return "detaching";
+        case Domain::State::failed:
+            return "failed";
+    }
+    return "failed";
+}
+
+Domain::Domain(Environment& environment, std::string uuid, std::string name) : environment_(environment) {
+    info_.uuid = std::move(uuid);
+    info_.name = std::move(name);
+    if (auto policy = environment_.policies.load(info_.uuid))
+        policy_ = *policy;
+    else
+        spdlog::error("domain {}: its policy cannot be read: {}", info_.name, policy.error().message);
+}
+
+Domain::~Domain() = default;
+
+// ---- what others ask -------------------------------------------------------------------------------------------
+
+pid_t Domain::pid() const {
+    if (vmPid_ != 0) return vmPid_;
+    if (!info_.running) return 0;
+    return environment_.processes.find(info_.uuid, info_.name).value_or(0);
+}
+
+std::uint64_t Domain::memoryBytes() const {
+    return status_.memoryBytes != 0 ? status_.memoryBytes : info_.memoryBytes;
+}
+
+std::uint64_t Domain::limitBytes() const {
+    return state_ == State::attached || state_ == State::detaching ? status_.limitBytes : policy_.limitBytes;
+}
+
+const memory::GuestSupport& Domain::support() const {
+    const auto now = std::chrono::steady_clock::now();
+    if (state_ != State::detached) {
+        // A process that is attached already is no longer probed for it.
+        support_ = memory::GuestSupport{true, status_.mechanism, status_.memoryBytes, "", ""};
+        supportPid_ = -1;
+        return support_;
+    }
+    const pid_t process = pid();
+    if (process == supportPid_ && now - supportTime_ < supportAge) return support_;
+    supportPid_ = process;
+    supportTime_ = now;
+    support_ = memory::GuestSupport{false, "none", 0, "", ""};
+    if (process == 0) {
+        support_.reason = info_.running ? "its QEMU process is not found" : "it is not running";
+        support_.fix = info_.running ? "check that it is a QEMU domain of this host" : fmt::format("virsh start {}", info_.name);
+        return support_;
+    }
+    if (auto found = environment_.probe(process))
+        support_ = std::move(*found);
+    else
+        support_.reason = found.error().message;
+    return support_;
+}
+
+// ---- state -----------------------------------------------------------------------------------------------------
+
+void Domain::enter(State state, std::string note) {
+    if (state_ != state) spdlog::info("domain {}: {}{}{}", info_.name, stateName(state), note.empty() ? "" : ": ", note);
+    state_ = state;
+    stateNote_ = std::move(note);
+    environment_.changed(*this);
+}
+
+Result<void> Domain::save(const db::Policy& policy) {
+    THERMOCLINE_TRY(environment_.policies.save(info_.uuid, info_.name, policy));
+    policy_ = policy;
+    return {};
+}
+
+void Domain::restore(const db::Policy& policy) {
+    if (policy == policy_) return;
+    if (auto saved = save(policy); !saved)
+        spdlog::error("domain {}: its former policy cannot be put back: {}", info_.name, saved.error().message);
+}
+
+void Domain::update(const DomainInfo& info) {
+    const bool started = info.running && !info_.running;
+    const bool changed = info != info_;
+    info_ = info;
+    if (started) attempts_ = 0;
+    if (!info_.running && state_ == State::detached) {
+        retry_.reset();
+        stateNote_.clear();
+    }
+    // An attached domain's end is told by its manager and its process; libvirt's word alone would be too early.
+    attachByPolicy();
+    if (changed) environment_.changed(*this);
+}
+
+void Domain::attachByPolicy() {
+    if (!policy_.managed || !info_.running || info_.migratingIn || state_ != State::detached || retry_.active()) return;
+    if (attempts_ > attachRetries.size()) return;
+    spdlog::info("domain {}: attaching, as its policy says", info_.name);
+    attachNow([this](Result<void> attached) {
+        if (attached) {
+            attempts_ = 0;
+            return;
+        }
+        const bool hopeless = attached.error().code == ErrorCode::notSupported || attempts_ >= attachRetries.size();
+        spdlog::warn("domain {}: automatic attach: {}{}", info_.name, attached.error().message,
+                     hopeless ? "; giving up until it starts again or is attached by hand" : "");
+        stateNote_ = attached.error().message;
+        environment_.changed(*this);
+        if (hopeless) {
+            attempts_ = attachRetries.size() + 1;
+            return;
+        }
+        retry_ = environment_.loop.after(attachRetries.at(attempts_++), [this] {
+            retry_.reset();
+            attachByPolicy();
+        });
+    });
+}
+
+// ---- attach ----------------------------------------------------------------------------------------------------
+
+void Domain::attach(Done done) {
+    switch (state_) {
+        case State::attached:
+            return done(fail(ErrorCode::alreadyAttached, fmt::format("domain {} is attached already", info_.name)));
+        case State::attaching:
+        case State::detaching:
+            return done(fail(ErrorCode::busy, fmt::format("domain {} is {}; try again when that is over", info_.name,
+                                                          stateName(state_))));
+        case State::failed:
+            return done(fail(ErrorCode::busy,
+                             fmt::format("domain {} has what a crashed manager left in it; detach it first (thermoctl "
+                                         "detach {})",
+                                         info_.name, info_.name)));
+        case State::detached:
+            break;
+    }
+    if (!info_.running)
+        return done(fail(ErrorCode::domainNotRunning,
+                         fmt::format("domain {} is not running; start it first (virsh start {})", info_.name, info_.name)));
+    if (info_.migratingIn)
+        return done(fail(ErrorCode::busy, fmt::format("domain {} is still arriving; attach when that is over", info_.name)));
+    const db::Policy before = policy_;
+    if (auto saved = save({true, before.limitBytes}); !saved) return done(tl::unexpected<Error>(saved.error()));
+    retry_.reset();
+    attachNow([this, before, done = std::move(done)](Result<void> attached) {
+        if (!attached) restore(before);
+        done(std::move(attached));
+    });
+}
+
+void Domain::attachNow(Done done) {
+    const auto pid = environment_.processes.find(info_.uuid, info_.name);
+    if (!pid) return done(tl::unexpected<Error>(pid.error()));
+    auto pidfd = openPidfd(*pid);
+    if (!pidfd) return done(tl::unexpected<Error>(pidfd.error()));
+    const auto startTime = environment_.processes.startTime(*pid);
+    if (!startTime) return done(tl::unexpected<Error>(startTime.error()));
+    const auto directory = environment_.runtime.createDomain({info_.uuid, info_.name, *pid, *startTime});
+    if (!directory) return done(tl::unexpected<Error>(directory.error()));
+
+    vmPid_ = *pid;
+    watchVm(std::move(*pidfd));
+    leaving_ = false;
+    enter(State::attaching);
+    environment_.managers.run(*pid, *directory, info_.name,
+                              [this, done = std::move(done)](tl::expected<manager::Status, AttachFailure> ready) {
+                                  if (!ready) return attachRefused(ready.error(), done);
+                                  status_ = std::move(*ready);
+                                  if (auto opened = openClient(); !opened) {
+                                      if (vmEnded())
+                                          clearUp();
+                                      else
+                                          enter(State::failed, opened.error().message);
+                                      return done(std::move(opened));
+                                  }
+                                  subscribe(done);
+                              });
+}
+
+void Domain::attachRefused(const AttachFailure& failure, const Done& done) {
+    if (failure.clean || vmEnded()) {
+        clearUp();
+        return done(tl::unexpected<Error>(failure.error));
+    }
+    cure([this, error = failure.error, done](Result<void> cured) {
+        if (!cured) spdlog::error("domain {}: {}", info_.name, cured.error().message);
+        done(tl::unexpected<Error>(error));
+    });
+}
+
+Result<void> Domain::openClient() {
+    auto client = ManagerClient::connect(environment_.loop,
+                                         environment_.runtime.domainDirectory(info_.uuid) / manager::socketFileName, *this);
+    if (!client) return tl::unexpected<Error>(client.error());
+    auto pidfd = openPidfd((*client)->managerPid());
+    if (!pidfd) return tl::unexpected<Error>(pidfd.error());
+    client_ = std::move(*client);
+    managerPidfd_ = std::move(*pidfd);
+    managerSource_ = environment_.loop.watch(managerPidfd_.get(), EPOLLIN, [this](std::uint32_t) { onManagerEnded(); });
+    return {};
+}
+
+void Domain::subscribe(Done done) {
+    client_->subscribe([this, done = std::move(done)](Result<void> subscribed) {
+        if (!subscribed) return noAnswer(subscribed.error(), done);
+        enter(State::attached);
+        if (policy_.limitBytes == status_.limitBytes) return done({});
+        applyLimit(policy_.limitBytes, [this, done](Result<void> applied) {
+            // The attach itself succeeded; RAM may have become smaller than the limit that was saved.
+            if (!applied) enter(state_, fmt::format("the saved limit is not applied: {}", applied.error().message));
+            done({});
+        });
+    });
+}
+
+void Domain::noAnswer(const Error& error, const Done& done) {
+    // Where the manager ended, onManagerEnded knows what to do about it.
+    if (error.code != ErrorCode::processGone && state_ == State::attaching) enter(State::failed, error.message);
+    done(tl::unexpected<Error>(error));
+}
+
+// ---- limit -----------------------------------------------------------------------------------------------------
+
+Result<void> Domain::checkAttached() const {
+    if (state_ == State::attached) return {};
+    if (state_ == State::attaching || state_ == State::detaching)
+        return fail(ErrorCode::busy, fmt::format("domain {} is {}; try again when that is over", info_.name, stateName(state_)));
+    if (state_ == State::failed)
+        return fail(ErrorCode::notAttached, fmt::format("domain {}: its manager crashed; see thermoctl status {}",
+                                                        info_.name, info_.name));
+    if (!info_.running)
+        return fail(ErrorCode::domainNotRunning,
+                    fmt::format("domain {} is not running; start it, attach it (thermoctl attach {}), then set a limit",
+                                info_.name, info_.name));
+    return fail(ErrorCode::notAttached, fmt::format("domain {} is not attached; attach it first: thermoctl attach {}",
+                                                    info_.name, info_.name));
+}
+
+Result<void> Domain::checkLimit(std::uint64_t bytes) const {
+    if (bytes == 0)
+        return fail(ErrorCode::invalidLimit,
+                    fmt::format("0 is no limit; to lift the limit of {} use ClearLimit (thermoctl limit {} none)",
+                                info_.name, info_.name));
+    const std::uint64_t ram = memoryBytes();
+    const std::uint64_t floor = std::max(smallestFloor, ram / floorDivisor);
+    if (bytes < floor)
+        return fail(ErrorCode::invalidLimit,
+                    fmt::format("{} is below the floor of {}, which is {} (1/16 of its RAM, at least 16 MiB)",
+                                formatByteSize(bytes), info_.name, formatByteSize(floor)));
+    if (bytes > ram)
+        return fail(ErrorCode::invalidLimit,
+                    fmt::format("{} is above the RAM of {}, which is {}; to lift the limit use ClearLimit (thermoctl "
+                                "limit {} none)",
+                                formatByteSize(bytes), info_.name, formatByteSize(ram), info_.name));
+    return {};
+}
+
+void Domain::setLimit(std::uint64_t bytes, Done done) {
+    if (bytes == 0) return done(checkLimit(bytes));
+    if (auto attached = checkAttached(); !attached) return done(std::move(attached));
+    if (auto valid = checkLimit(bytes); !valid) return done(std::move(valid));
+    const db::Policy before = policy_;
+    if (auto saved = save({before.managed, bytes}); !saved) return done(std::move(saved));
+    applyLimit(bytes, [this, before, done = std::move(done)](Result<void> applied) {
+        if (!applied) restore(before);
+        done(std::move(applied));
+    });
+}
+
+void Domain::clearLimit(Done done) {
+    // A limit that is kept for the next start can be dropped at any time.
+    if (state_ == State::detached && policy_.limitBytes != 0) {
+        auto saved = save({policy_.managed, 0});
+        environment_.changed(*this);
+        return done(std::move(saved));
+    }
+    if (auto attached = checkAttached(); !attached) return done(std::move(attached));
+    const db::Policy before = policy_;
+    if (auto saved = save({before.managed, 0}); !saved) return done(std::move(saved));
+    applyLimit(0, [this, before, done = std::move(done)](Result<void> applied) {
+        if (!applied) restore(before);
+        done(std::move(applied));
+    });
+}
+
+void Domain::applyLimit(std::uint64_t bytes, Done done) {
+    client_->setLimit(bytes, [this, bytes, done = std::move(done)](Result<manager::Status> status) {
+        if (!status) return done(tl::unexpected<Error>(status.error()));
+        spdlog::info("domain {}: limit {}", info_.name, bytes == 0 ? "lifted" : formatByteSize(bytes));
+        onStatus(*status);
+        done({});
+    });
+}
+
+void Domain::onStatus(const manager::Status& status) {
+    status_ = status;
+    environment_.changed(*this);
+}
+
+}  // namespace thermocline

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "common/error.h"
+#include "daemon/event_loop.h"
+#include "daemon/hypervisor.h"
+#include "daemon/manager_client.h"
+#include "daemon/manager_process.h"
+#include "daemon/qemu_process.h"
+#include "daemon/runtime_directory.h"
+#include "db/policy_store.h"
+#include "memory/support.h"
+
+namespace thermocline {
+
+/// One libvirt domain: its policy, and the life of its manager.
+///
+///     state     | event                         | next      | what is done
+///     detached  | attach, or managed and runs   | attaching | state directory, start `run`
+///     attaching | ready                         | attached  | connect, subscribe, apply the limit
+///     attaching | refused                       | detached  | directory removed; the manager undid everything
+///     attaching | manager died                  | as cured  | `cure`: detached where it succeeds, else failed
+///     attached  | detach                        | detaching | `detach`, then the manager's end, then `cure`
+///     detaching | error                         | attached  | policy and limit as before
+///     detaching | cured                         | detached  | directory removed
+///     any       | the VM's process ends         | detached  | once the manager ended too: directory removed
+///     any       | manager ends, VM lives        | failed    | files kept: the VM's faults wait for them
+///     failed    | detach                        | as cured  | `cure`: detached where it succeeds
+///
+/// What a request must remember is saved before it is done, and put back where it fails.
+/// Belongs to the loop's thread. REQUIRES: idle() when destroyed, or the loop runs no more.
+class Domain : private ManagerClient::Listener {
+  public:
+    enum class State { detached, attaching, attached, detaching, failed };
+    using Done = std::function<void(Result<void>)>;
+
+    /// Everything outside that a domain uses; must outlive it.
+    struct Environment {
+        EventLoop& loop;
+        ManagerProcesses& managers;
+        db::PolicyStore& policies;
+        const QemuProcesses& processes;
+        const RuntimeDirectory& runtime;
+        std::function<Result<memory::GuestSupport>(pid_t)> probe;
+        std::function<void(Domain&)> changed;  ///< anything that the accessors below say
+    };
+
+    Domain(Environment& environment, std::string uuid, std::string name);
+    ~Domain() override;
+    Domain(const Domain&) = delete;
+    Domain& operator=(const Domain&) = delete;
+
+    /// The hypervisor's word. May attach by itself.
+    void update(const DomainInfo& info);
+    /// A state directory was found at start: connects to the manager, or clears up after it.
+    void adopt(const DomainRecord& record);
+
+    /// Requests; errors as on D-Bus (dbus/org.thermocline1.Domain.xml). `done` comes from the loop or at once.
+    void attach(Done done);
+    void detach(Done done);
+    /// 0 is an error: see clearLimit.
+    void setLimit(std::uint64_t bytes, Done done);
+    void clearLimit(Done done);
+
+    [[nodiscard]] const std::string& uuid() const { return info_.uuid; }
+    [[nodiscard]] const std::string& name() const { return info_.name; }
+    [[nodiscard]] bool running() const { return info_.running; }
+    [[nodiscard]] State state() const { return state_; }
+    [[nodiscard]] const std::string& stateNote() const { return stateNote_; }
+    [[nodiscard]] bool managed() const { return policy_.managed; }
+    /// The VM's process, 0 where not running or not found.
+    [[nodiscard]] pid_t pid() const;
+    [[nodiscard]] std::uint64_t memoryBytes() const;
+    /// The limit in force, or the one that the next automatic attach applies.
+    [[nodiscard]] std::uint64_t limitBytes() const;
+    /// The manager's last figures; all zero while there is no manager.
+    [[nodiscard]] const manager::Status& status() const { return status_; }
+    /// Looks at the VM's process, at most once in ten seconds.
+    [[nodiscard]] const memory::GuestSupport& support() const;
+    /// Nothing of ours is left in the VM or under way.
+    [[nodiscard]] bool idle() const { return state_ == State::detached; }
+
+  private:
+    void onStatus(const manager::Status& status) override;
+    void onGone() override;
+    void onClosed() override;
+
+    void enter(State state, std::string note = {});
+    void attachNow(Done done);
+    void attachByPolicy();
+    void attachRefused(const AttachFailure& failure, const Done& done);
+    Result<void> openClient();
+    void subscribe(Done done);
+    void noAnswer(const Error& error, const Done& done);
+    void applyLimit(std::uint64_t bytes, Done done);
+    [[nodiscard]] Result<void> checkAttached() const;
+    [[nodiscard]] Result<void> checkLimit(std::uint64_t bytes) const;
+    Result<void> save(const db::Policy& policy);
+    void restore(const db::Policy& policy);
+
+    void watchVm(UniqueFd pidfd);
+    void onVmEnded();
+    void onManagerEnded();
+    void expectManagerEnd(std::chrono::milliseconds patience);
+    /// Takes what the manager left out of the VM's process; on success the domain is detached.
+    void cure(Done done);
+    void clearUp();
+    [[nodiscard]] bool vmEnded() const;
+
+    Environment& environment_;
+    DomainInfo info_;
+    db::Policy policy_;
+    State state_ = State::detached;
+    std::string stateNote_;
+    manager::Status status_;
+
+    pid_t vmPid_ = 0;
+    UniqueFd vmPidfd_;
+    EventLoop::Source vmSource_;
+    std::unique_ptr<ManagerClient> client_;
+    UniqueFd managerPidfd_;
+    EventLoop::Source managerSource_;
+    EventLoop::Source patience_;  ///< runs out when a manager that should end does not
+    bool leaving_ = false;        ///< the manager answered `detach`: its end is no crash
+    Done pendingDetach_;
+
+    EventLoop::Source retry_;
+    std::size_t attempts_ = 0;  ///< failed automatic attaches since the VM started
+
+    mutable memory::GuestSupport support_;
+    mutable std::chrono::steady_clock::time_point supportTime_{};
+    mutable pid_t supportPid_ = -1;
+};
+
+/// "detached", "attaching", ... as on D-Bus.
+std::string_view stateName(Domain::State state);
+
+}  // namespace thermocline

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/domain_object.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <memory>
+
+#include "daemon/bus.h"
+
+namespace thermocline {
+namespace {
+
+/// What answers the caller when a request is done, whenever that is. The connection keeps the call alive.
+Domain::Done answerTo(sdbus::Result<>&& result) {
+    return [result = std::make_shared<sdbus::Result<>>(std::move(result))](const Result<void>& done) {
+        if (done)
+            result->returnResults();
+        else
+            result->returnError(toBusError(done.error()));
+    };
+}
+
+DomainObject::Sample toBusSample(const db::Sample& sample) {
+    const auto bytes = [](double level) { return static_cast<std::uint64_t>(std::llround(level)); };
+    return DomainObject::Sample{static_cast<std::uint64_t>(sample.time.time_since_epoch().count()),
+                                static_cast<std::uint32_t>(sample.span.count()),
+                                bytes(sample.memory),
+                                bytes(sample.resident),
+                                bytes(sample.staged),
+                                bytes(sample.cold),
+                                bytes(sample.store),
+                                bytes(sample.metadata),
+                                bytes(sample.used),
+                                bytes(sample.limit),
+                                sample.faults,
+                                sample.stagedFaults,
+                                sample.coldFaults,
+                                sample.zeroFaults,
+                                sample.evictedPages,
+                                sample.stallNanoseconds,
+                                sample.stallRatioMax};
+}
+
+Result<db::Resolution> parseResolution(const std::string& text) {
+    if (text == "raw") return db::Resolution::raw;
+    if (text == "minute") return db::Resolution::minute;
+    if (text == "auto") return db::Resolution::automatic;
+    return fail(ErrorCode::invalidArgument, fmt::format("\"{}\" is not a resolution; use raw, minute or auto", text));
+}
+
+/// Seconds since the epoch; far more than any clock will say is cut, so that arithmetic with it stays defined.
+std::chrono::sys_seconds toTime(std::uint64_t seconds) {
+    constexpr std::uint64_t farFuture = 1ULL << 40;
+    return std::chrono::sys_seconds(std::chrono::seconds(static_cast<std::int64_t>(std::min(seconds, farFuture))));
+}
+
+}  // namespace
+
+DomainObject::DomainObject(sdbus::IConnection& connection, Daemon& daemon, Domain& domain)
+    : AdaptorInterfaces(connection, domainPath(domain.uuid())), daemon_(daemon), domain_(domain) {
+    registerAdaptor();
+    last_ = values();
+    emitInterfacesAddedSignal();
+}
+
+DomainObject::~DomainObject() {
+    emitInterfacesRemovedSignal();
+    unregisterAdaptor();
+}
+
+DomainObject::Values DomainObject::values() {
+    return {{"Name", Name()},
+            {"Pid", std::uint64_t{Pid()}},
+            {"Running", Running()},
+            {"State", State()},
+            {"StateNote", StateNote()},
+            {"Managed", Managed()},
+            {"Mechanism", Mechanism()},
+            {"MemoryBytes", MemoryBytes()},
+            {"ResidentBytes", ResidentBytes()},
+            {"StagedBytes", StagedBytes()},
+            {"ColdBytes", ColdBytes()},
+            {"StoreBytes", StoreBytes()},
+            {"MetadataBytes", MetadataBytes()},
+            {"UsedBytes", UsedBytes()},
+            {"LimitBytes", LimitBytes()},
+            {"LimitMet", LimitMet()},
+            {"LimitNote", LimitNote()},
+            {"Faults", Faults()},
+            {"StagedFaults", StagedFaults()},
+            {"ColdFaults", ColdFaults()},
+            {"ZeroFaults", ZeroFaults()},
+            {"EvictedPages", EvictedPages()},
+            {"StallNanoseconds", StallNanoseconds()},
+            {"StallRatio", StallRatio()},
+            {"AttachPauseMicroseconds", AttachPauseMicroseconds()},
+            {"ManagerRssBytes", ManagerRssBytes()}};
+}
+
+void DomainObject::emitChanges() {
+    if (!dirty_) return;
+    dirty_ = false;
+    Values now = values();
+    std::vector<std::string> changed;
+    for (std::size_t i = 0; i < now.size(); ++i)
+        if (now[i].second != last_[i].second) changed.emplace_back(now[i].first);
+    last_ = std::move(now);
+    if (!changed.empty()) emitPropertiesChangedSignal(Domain_adaptor::INTERFACE_NAME, changed);
+}
+
+void DomainObject::Attach(sdbus::Result<>&& result) {
+    auto done = answerTo(std::move(result));
+    // Whether a domain that is not attached runs is libvirt's to say; everything else is known without it.
+    if (domain_.idle())
+        if (auto available = daemon_.checkHypervisor(); !available) return done(available);
+    domain_.attach(std::move(done));
+}
+
+void DomainObject::Detach(sdbus::Result<>&& result) { domain_.detach(answerTo(std::move(result))); }
+
+void DomainObject::SetLimit(sdbus::Result<>&& result, std::uint64_t bytes) {
+    domain_.setLimit(bytes, answerTo(std::move(result)));
+}
+
+void DomainObject::ClearLimit(sdbus::Result<>&& result) { domain_.clearLimit(answerTo(std::move(result))); }
+
+std::vector<DomainObject::Sample> DomainObject::GetHistory(const std::uint64_t& since, const std::uint64_t& until,
+                                                           const std::string& resolution) {
+    const auto parsed = parseResolution(resolution);
+    if (!parsed) throw toBusError(parsed.error());
+    // The second that runs is not over, but what is known of it is wanted too.
+    const auto end = until == 0 ? db::systemNow() + std::chrono::seconds(1) : toTime(until);
+    const auto samples = daemon_.history().query(domain_.uuid(), toTime(since), end, *parsed);
+    if (!samples) throw toBusError(samples.error());
+    std::vector<Sample> result;
+    result.reserve(samples->size());
+    for (const auto& sample : *samples) result.push_back(toBusSample(sample));
+    return result;
+}
+
+std::string DomainObject::Name() { return domain_.name(); }
+std::string DomainObject::Uuid() { return domain_.uuid(); }
+std::uint32_t DomainObject::Pid() { return static_cast<std::uint32_t>(domain_.pid()); }
+bool DomainObject::Running() { return domain_.running(); }
+std::string DomainObject::State() { return std::string(stateName(domain_.state())); }
+std::string DomainObject::StateNote() { return domain_.stateNote(); }
+bool DomainObject::Managed() { return domain_.managed(); }
+std::string DomainObject::Mechanism() { return domain_.support().mechanism; }
+bool DomainObject::Supported() { return domain_.support().usable; }
+std::string DomainObject::SupportReason() { return domain_.support().reason; }
+std::string DomainObject::SupportFix() { return domain_.support().fix; }
+std::uint64_t DomainObject::MemoryBytes() { return domain_.memoryBytes(); }
+std::uint64_t DomainObject::ResidentBytes() { return domain_.status().residentBytes; }
+std::uint64_t DomainObject::StagedBytes() { return domain_.status().stagedBytes; }
+std::uint64_t DomainObject::ColdBytes() { return domain_.status().coldBytes; }
+std::uint64_t DomainObject::StoreBytes() { return domain_.status().storeBytes; }
+std::uint64_t DomainObject::MetadataBytes() { return domain_.status().metadataBytes; }
+std::uint64_t DomainObject::UsedBytes() { return domain_.status().usedBytes; }
+std::uint64_t DomainObject::LimitBytes() { return domain_.limitBytes(); }
+bool DomainObject::LimitMet() { return domain_.status().limitMet; }
+std::string DomainObject::LimitNote() { return domain_.status().limitNote; }
+std::uint64_t DomainObject::Faults() { return domain_.status().faults; }
+std::uint64_t DomainObject::StagedFaults() { return domain_.status().stagedFaults; }
+std::uint64_t DomainObject::ColdFaults() { return domain_.status().coldFaults; }
+std::uint64_t DomainObject::ZeroFaults() { return domain_.status().zeroFaults; }
+std::uint64_t DomainObject::EvictedPages() { return domain_.status().evictedPages; }
+std::uint64_t DomainObject::StallNanoseconds() { return domain_.status().stallNanoseconds; }
+double DomainObject::StallRatio() { return domain_.status().stallRatio; }
+std::uint64_t DomainObject::AttachPauseMicroseconds() { return domain_.status().attachPauseMicroseconds; }
+std::uint64_t DomainObject::ManagerRssBytes() { return domain_.status().managerRssBytes; }
+
+}  // namespace thermocline

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace thermocline {
+
+/// What the hypervisor says of one domain.
+struct DomainInfo {
+    std::string uuid;               ///< lower case with dashes
+    std::string name;
+    bool running = false;           ///< has a process; paused counts
+    bool migratingIn = false;       ///< memory is still arriving: must not be touched yet
+    std::uint64_t memoryBytes = 0;  ///< configured maximum
+    bool operator==(const DomainInfo&) const = default;
+};
+
+/// Follows all domains of a hypervisor: the seam to libvirt (LibvirtHypervisor; tests have a fake). It keeps trying to
+/// be connected; between hypervisorConnected and hypervisorLost the listener knows every domain.
+/// start() and the listener's calls belong to the core loop's thread. No call comes after destruction.
+class Hypervisor {
+  public:
+    class Listener {
+      public:
+        virtual ~Listener() = default;
+        /// Connected, for the first time or again. `domains`: all there are; those not listed are gone.
+        virtual void hypervisorConnected(const std::vector<DomainInfo>& domains) = 0;
+        /// Not reachable; called again when the reason changes. Nothing is known of what domains do meanwhile.
+        virtual void hypervisorLost(const std::string& why) = 0;
+        /// A domain is new or changed in whatever way.
+        virtual void domainChanged(const DomainInfo& info) = 0;
+        /// Undefined, or transient and ended.
+        virtual void domainRemoved(const std::string& uuid) = 0;
+        /// The guest rebooted inside its process.
+        virtual void domainRebooted(const std::string& uuid) = 0;
+    };
+
+    virtual ~Hypervisor() = default;
+    virtual void start(Listener& listener) = 0;
+};
+
+}  // namespace thermocline

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/libvirt_hypervisor.h"
+
+#include <fmt/format.h>
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <array>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+
+namespace thermocline {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto firstRetry = 500ms;
+constexpr std::chrono::milliseconds lastRetry = 10s;
+// Three missed answers five seconds apart: libvirtd is taken for dead after 20 s.
+constexpr int keepAliveSeconds = 5;
+constexpr unsigned keepAliveCount = 3;
+
+struct CloseConnection {
+    void operator()(virConnectPtr connection) const { virConnectClose(connection); }
+};
+using Connection = std::unique_ptr<virConnect, CloseConnection>;
+struct FreeDomain {
+    void operator()(virDomainPtr domain) const { virDomainFree(domain); }
+};
+using DomainHandle = std::unique_ptr<virDomain, FreeDomain>;
+
+std::string lastError() {
+    const virErrorPtr error = virGetLastError();
+    return error != nullptr && error->message != nullptr ? error->message : "unknown libvirt error";
+}
+
+/// libvirt wants its event loop to run from its registration to the end of the process, so this thread is never joined.
+bool runEventLoopForEver() {
+    virSetErrorFunc(nullptr, [](void* /*data*/, virErrorPtr error) {  // the default prints to stderr
+        spdlog::debug("libvirt: {}", error != nullptr && error->message != nullptr ? error->message : "");
+    });
+    if (virEventRegisterDefaultImpl() != 0) return false;
+    std::thread([] {
+        while (virEventRunDefaultImpl() == 0) {}
+        spdlog::critical("libvirt's event loop ended: {}", lastError());
+    }).detach();
+    return true;
+}
+
+std::string uuidOf(virDomainPtr domain) {
+    std::array<char, VIR_UUID_STRING_BUFLEN> text{};
+    return virDomainGetUUIDString(domain, text.data()) == 0 ? std::string(text.data()) : std::string();
+}
+
+std::optional<DomainInfo> describe(virDomainPtr domain) {
+    DomainInfo info;
+    info.uuid = uuidOf(domain);
+    info.name = virDomainGetName(domain);
+    virDomainInfo figures{};
+    int state = 0;
+    int reason = 0;
+    const int active = virDomainIsActive(domain);
+    if (active < 0 || virDomainGetInfo(domain, &figures) != 0 || virDomainGetState(domain, &state, &reason, 0) != 0)
+        return std::nullopt;
+    info.memoryBytes = std::uint64_t{figures.maxMem} * 1024;
+    info.running = active == 1;
+    info.migratingIn = state == VIR_DOMAIN_PAUSED &&
+                       (reason == VIR_DOMAIN_PAUSED_MIGRATION || reason == VIR_DOMAIN_PAUSED_POSTCOPY ||
+                        reason == VIR_DOMAIN_PAUSED_STARTING_UP);
+    return info;
+}
+
+}  // namespace
+
+/// Shared between the object, its thread and libvirt's callbacks; `mutex` guards what is below it.
+struct LibvirtHypervisor::Worker : std::enable_shared_from_this<Worker> {
+    Worker(EventLoop& coreLoop, std::string connectUri) : loop(coreLoop), uri(std::move(connectUri)) {}
+
+    EventLoop& loop;
+    const std::string uri;
+
+    std::mutex mutex;
+    std::condition_variable changed;
+    Hypervisor::Listener* listener = nullptr;
+    bool stopping = false;
+    bool ended = false;
+    bool closed = false;  ///< libvirt said that the connection broke
+    struct Event {
+        DomainHandle domain;
+        bool reboot = false;
+    };
+    std::deque<Event> events;
+
+    /// Runs `call` with the listener on the core loop, unless the hypervisor was destroyed meanwhile.
+    template <typename Call>
+    void tell(Call call) {
+        const std::lock_guard lock(mutex);
+        if (stopping) return;  // the loop may be gone
+        loop.post([self = shared_from_this(), call = std::move(call)] {
+            Hypervisor::Listener* target = nullptr;
+            {
+                const std::lock_guard inner(self->mutex);
+                if (!self->stopping) target = self->listener;
+            }
+            if (target != nullptr) call(*target);
+        });
+    }
+
+    void run();
+    std::string serve();
+    void handle(Event event);
+    Connection connect(std::string& why);
+
+    // libvirt's callbacks, on its event thread. Their opaque pointer owns a share of the worker (see share()).
+    using Share = std::shared_ptr<Worker>;
+    Share* share() { return new Share(shared_from_this()); }
+    static void freeShare(void* opaque) { delete static_cast<Share*>(opaque); }
+    static void onClose(virConnectPtr, int, void* opaque) {
+        auto& self = **static_cast<Share*>(opaque);
+        const std::lock_guard lock(self.mutex);
+        self.closed = true;
+        self.changed.notify_all();
+    }
+    static void enqueue(virDomainPtr domain, bool reboot, void* opaque) {
+        auto& self = **static_cast<Share*>(opaque);
+        virDomainRef(domain);
+        const std::lock_guard lock(self.mutex);
+        self.events.push_back(Event{DomainHandle(domain), reboot});
+        self.changed.notify_all();
+    }
+    static int onLifecycle(virConnectPtr, virDomainPtr domain, int, int, void* opaque) {
+        enqueue(domain, false, opaque);
+        return 0;
+    }
+    static void onReboot(virConnectPtr, virDomainPtr domain, void* opaque) { enqueue(domain, true, opaque); }
+};
+
+Connection LibvirtHypervisor::Worker::connect(std::string& why) {
+    Connection connection(virConnectOpenAuth(uri.c_str(), virConnectAuthPtrDefault, 0));
+    if (connection == nullptr) {
+        why = fmt::format("cannot connect to libvirt at {}: {}; start libvirtd (systemctl start libvirtd, or libvirtd -d)",
+                          uri, lastError());
+        return nullptr;
+    }
+    // Drivers inside this process (test:///) know neither a keep-alive nor a close; they cannot be lost.
+    virConnectSetKeepAlive(connection.get(), keepAliveSeconds, keepAliveCount);
+    if (auto* const opaque = share();
+        virConnectRegisterCloseCallback(connection.get(), &onClose, opaque, &freeShare) != 0)
+        freeShare(opaque);
+    struct Subscription {
+        int id;
+        virConnectDomainEventGenericCallback callback;
+    };
+    for (const auto& [id, callback] :
+         {Subscription{VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(&onLifecycle)},
+          Subscription{VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(&onReboot)}}) {
+        auto* const opaque = share();
+        if (virConnectDomainEventRegisterAny(connection.get(), nullptr, id, callback, opaque, &freeShare) >= 0) continue;
+        freeShare(opaque);
+        // Without reboots we only log less; without the life cycle we would be blind.
+        if (id == VIR_DOMAIN_EVENT_ID_REBOOT) continue;
+        why = fmt::format("libvirt at {} does not tell of its domains: {}", uri, lastError());
+        return nullptr;
+    }
+    return connection;
+}
+
+void LibvirtHypervisor::Worker::handle(Event event) {
+    const std::string uuid = uuidOf(event.domain.get());
+    if (event.reboot) return tell([uuid](auto& target) { target.domainRebooted(uuid); });
+    if (auto info = describe(event.domain.get()))
+        return tell([info = std::move(*info)](auto& target) { target.domainChanged(info); });
+    const virErrorPtr error = virGetLastError();
+    if (error != nullptr && error->code == VIR_ERR_NO_DOMAIN)
+        tell([uuid](auto& target) { target.domainRemoved(uuid); });
+    // Any other error: the connection is breaking, and the next one begins with the whole list.
+}
+
+/// One connection, from opening it to its end; says why it ended or could not be had.
+std::string LibvirtHypervisor::Worker::serve() {
+    {
+        const std::lock_guard lock(mutex);
+        closed = false;
+        events.clear();
+    }
+    std::string why;
+    const Connection connection = connect(why);
+    if (connection == nullptr) return why;
+
+    // Events are registered before the list is read, so nothing falls between the two.
+    virDomainPtr* handles = nullptr;
+    const int count = virConnectListAllDomains(connection.get(), &handles, 0);
+    if (count < 0) return fmt::format("libvirt at {} does not list its domains: {}", uri, lastError());
+    std::vector<DomainInfo> domains;
+    for (int i = 0; i < count; ++i) {
+        const DomainHandle domain(handles[i]);
+        if (auto info = describe(domain.get())) domains.push_back(std::move(*info));
+    }
+    free(handles);  // NOLINT: libvirt's allocation
+    tell([domains = std::move(domains)](auto& target) { target.hypervisorConnected(domains); });
+
+    std::unique_lock lock(mutex);
+    while (true) {
+        changed.wait(lock, [this] { return stopping || closed || !events.empty(); });
+        if (stopping) return "stopping";
+        if (events.empty()) return fmt::format("the connection to libvirt at {} broke; waiting for libvirtd to come back", uri);
+        Event event = std::move(events.front());
+        events.pop_front();
+        lock.unlock();
+        handle(std::move(event));
+        lock.lock();
+    }
+}
+
+void LibvirtHypervisor::Worker::run() {
+    std::chrono::milliseconds delay = firstRetry;
+    std::unique_lock lock(mutex);
+    while (!stopping) {
+        lock.unlock();
+        const auto began = std::chrono::steady_clock::now();
+        const std::string why = serve();
+        const bool lasted = std::chrono::steady_clock::now() - began > lastRetry;
+        tell([why](auto& target) { target.hypervisorLost(why); });
+        lock.lock();
+        delay = lasted ? firstRetry : delay;
+        changed.wait_for(lock, delay, [this] { return stopping; });
+        delay = std::min(delay * 2, lastRetry);
+    }
+    ended = true;
+    changed.notify_all();
+}
+
+LibvirtHypervisor::LibvirtHypervisor(EventLoop& loop, std::string uri)
+    : worker_(std::make_shared<Worker>(loop, std::move(uri))) {}
+
+void LibvirtHypervisor::start(Listener& listener) {
+    static const bool running = runEventLoopForEver();
+    if (!running) spdlog::critical("libvirt's event loop cannot be had: {}", lastError());
+    {
+        const std::lock_guard lock(worker_->mutex);
+        worker_->listener = &listener;
+    }
+    std::thread([worker = worker_] { worker->run(); }).detach();
+}
+
+LibvirtHypervisor::~LibvirtHypervisor() {
+    std::unique_lock lock(worker_->mutex);
+    worker_->stopping = true;
+    worker_->changed.notify_all();
+    if (worker_->listener == nullptr) return;  // never started
+    if (!worker_->changed.wait_for(lock, 500ms, [this] { return worker_->ended; }))
+        spdlog::warn("libvirt does not answer; leaving its connection behind");
+}
+
+}  // namespace thermocline

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sdbus-c++/sdbus-c++.h>
+
+#include <string>
+#include <vector>
+
+#include "daemon/daemon.h"
+#include "dbus/manager_adaptor.h"
+
+namespace thermocline {
+
+/// /org/thermocline1, as dbus/org.thermocline1.Manager.xml says. Belongs to the loop's thread.
+class ManagerObject final
+    : public sdbus::AdaptorInterfaces<org::thermocline1::Manager_adaptor, sdbus::ObjectManager_adaptor,
+                                      sdbus::Properties_adaptor> {
+  public:
+    ManagerObject(sdbus::IConnection& connection, Daemon& daemon, std::string hypervisorUri);
+    ~ManagerObject();
+    ManagerObject(const ManagerObject&) = delete;
+    ManagerObject& operator=(const ManagerObject&) = delete;
+
+    void domainAdded(const sdbus::ObjectPath& path);
+    void domainRemoved(const sdbus::ObjectPath& path);
+    void hypervisorChanged();
+
+  private:
+    std::vector<sdbus::ObjectPath> ListDomains() override;
+    sdbus::ObjectPath LookupByName(const std::string& name) override;
+    sdbus::ObjectPath LookupByUuid(const std::string& uuid) override;
+    std::vector<sdbus::Struct<std::string, bool, std::string, std::string>> Doctor() override;
+    std::string Version() override;
+    std::string HypervisorState() override;
+    std::string HypervisorUri() override;
+    std::string HypervisorDetail() override;
+    std::vector<sdbus::ObjectPath> Domains() override;
+
+    Daemon& daemon_;
+    const std::string hypervisorUri_;
+};
+
+}  // namespace thermocline

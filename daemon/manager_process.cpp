@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/manager_process.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <sys/wait.h>
+
+#include <utility>
+
+namespace thermocline {
+namespace {
+
+constexpr int readyFd = 3;
+constexpr int errorFd = 2;
+
+tl::unexpected<AttachFailure> failAttach(ErrorCode code, std::string message, bool clean) {
+    return tl::unexpected<AttachFailure>(AttachFailure{Error{code, std::move(message)}, clean});
+}
+
+tl::expected<manager::Status, AttachFailure> parseReady(const std::string& line) {
+    try {
+        const auto json = nlohmann::json::parse(line);
+        if (json.at("ok").get<bool>()) return json.at("status").get<manager::Status>();
+        return tl::unexpected<AttachFailure>(AttachFailure{manager::errorFromJson(json.at("error")), true});
+    } catch (const nlohmann::json::exception& error) {
+        return failAttach(ErrorCode::internal,
+                          line.empty() ? "the manager process ended before it said that it was ready"
+                                       : fmt::format("the manager process said what is not understood: {}", error.what()),
+                          false);
+    }
+}
+
+std::string trimmed(std::string text) {
+    while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
+    return text;
+}
+
+}  // namespace
+
+struct ManagerProcesses::Child {
+    std::unique_ptr<ChildProcess> process;
+    EventLoop::Source timeout;
+    bool timedOut = false;
+    std::string output;
+    std::function<void(Child&)> onOutput;
+    std::function<void(Child&, int)> onExit;
+    std::function<void(Error)> onFailedStart;
+};
+
+ManagerProcesses::ManagerProcesses(EventLoop& loop, std::filesystem::path executable, std::chrono::milliseconds timeout)
+    : loop_(loop), executable_(std::move(executable)), timeout_(timeout) {}
+
+ManagerProcesses::~ManagerProcesses() = default;
+
+void ManagerProcesses::start(Children::iterator child, const std::vector<std::string>& argv, int outputFd) {
+    ChildProcess::Handlers handlers;
+    handlers.onOutput = [child](std::string output) {
+        (*child)->output = std::move(output);
+        (*child)->onOutput(**child);
+    };
+    handlers.onExit = [this, child](int status) {
+        // Out of the list first: the callback may start the next process.
+        const std::shared_ptr<Child> ended = std::move(*child);
+        children_.erase(child);
+        ended->timeout.reset();
+        ended->onExit(*ended, status);
+        loop_.post([ended] {});  // this runs inside its process' handler
+    };
+    auto process = ChildProcess::spawn(loop_, argv, outputFd, std::move(handlers));
+    if (!process) {
+        // Answer from the loop, as in every other case, not from within the caller's call.
+        loop_.post([this, child, error = process.error()] {
+            const auto ended = std::move(*child);
+            children_.erase(child);
+            ended->onFailedStart(error);
+        });
+        return;
+    }
+    (*child)->process = std::move(*process);
+    (*child)->timeout = loop_.after(timeout_, [child, path = argv.front()] {
+        spdlog::error("{} (process {}) did not answer in time; killing it", path, (*child)->process->pid());
+        (*child)->timedOut = true;
+        (*child)->process->sendSignal(SIGKILL);
+    });
+}
+
+void ManagerProcesses::run(pid_t vm, const std::filesystem::path& stateDirectory, const std::string& name, RunDone done) {
+    const auto child = children_.insert(children_.end(), std::make_unique<Child>());
+    // The ready line decides an attach; the exit decides it only where no good line came.
+    const auto answered = std::make_shared<bool>(false);
+    (*child)->onOutput = [answered, done](Child& self) {
+        auto ready = parseReady(self.output);
+        if (!ready) return;  // it is about to end; the answer is given when it is gone
+        self.timeout.reset();
+        *answered = true;
+        done(std::move(*ready));
+    };
+    (*child)->onExit = [answered, done, path = executable_.string()](Child& self, int status) {
+        if (*answered) {
+            spdlog::debug("{} (process {}) {}", path, self.process->pid(), describeWaitStatus(status));
+            return;
+        }
+        auto ready = parseReady(self.output);
+        if (!ready && ready.error().clean) return done(std::move(ready));
+        done(failAttach(ErrorCode::internal,
+                        self.timedOut ? fmt::format("{} did not get ready in time and was killed", path)
+                                      : fmt::format("{} {} before it was ready; its log says why", path,
+                                                    describeWaitStatus(status)),
+                        false));
+    };
+    (*child)->onFailedStart = [done](Error error) {
+        done(failAttach(ErrorCode::systemError,
+                        fmt::format("{}; check the daemon's --manager option and the installation", error.message), true));
+    };
+    start(child,
+          {executable_.string(), "run", "--pid", std::to_string(vm), "--state-dir", stateDirectory.string(), "--name",
+           name, "--ready-fd", std::to_string(readyFd)},
+          readyFd);
+}
+
+void ManagerProcesses::cure(pid_t vm, const std::filesystem::path& stateDirectory, CureDone done) {
+    const auto child = children_.insert(children_.end(), std::make_unique<Child>());
+    (*child)->onOutput = [](Child&) {};
+    (*child)->onExit = [done, path = executable_.string()](Child& self, int status) {
+        if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return done({});
+        done(fail(ErrorCode::systemError, fmt::format("{} cure {}{}{}", path,
+                                                      self.timedOut ? "did not end in time and was killed"
+                                                                    : describeWaitStatus(status),
+                                                      self.output.empty() ? "" : ": ", trimmed(self.output))));
+    };
+    (*child)->onFailedStart = [done](Error error) { done(tl::unexpected<Error>(std::move(error))); };
+    start(child, {executable_.string(), "cure", "--pid", std::to_string(vm), "--state-dir", stateDirectory.string()},
+          errorFd);
+}
+
+}  // namespace thermocline

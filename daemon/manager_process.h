@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <list>
+#include <memory>
+#include <string>
+
+#include "common/error.h"
+#include "daemon/child_process.h"
+#include "memory/manager/protocol.h"
+
+namespace thermocline {
+
+/// How an attempt to attach ended. `clean` tells, for a failure, whether the manager said that it undid everything; if
+/// not, it died halfway and the VM's process has to be cured.
+struct AttachFailure {
+    Error error;
+    bool clean = true;
+};
+
+/// Starts `thermocline-manager` (docs/manager-protocol.md) and waits, without blocking, for what it says. Keeps the child
+/// until it ended, so that it is reaped; managers live on when the daemon ends. Belongs to the loop's thread; must
+/// outlive it or be destroyed when the loop runs no more, after which no callback comes.
+class ManagerProcesses {
+  public:
+    using RunDone = std::function<void(tl::expected<manager::Status, AttachFailure>)>;
+    using CureDone = std::function<void(Result<void>)>;
+
+    ManagerProcesses(EventLoop& loop, std::filesystem::path executable, std::chrono::milliseconds timeout);
+    ~ManagerProcesses();
+    ManagerProcesses(const ManagerProcesses&) = delete;
+    ManagerProcesses& operator=(const ManagerProcesses&) = delete;
+
+    /// `run`: answers once the VM is attached or not. Where the manager says nothing in time it is killed.
+    void run(pid_t vm, const std::filesystem::path& stateDirectory, const std::string& name, RunDone done);
+    /// `cure`: answers when it ended. The error has what it wrote to stderr.
+    void cure(pid_t vm, const std::filesystem::path& stateDirectory, CureDone done);
+
+  private:
+    struct Child;
+    using Children = std::list<std::unique_ptr<Child>>;
+    void start(Children::iterator child, const std::vector<std::string>& argv, int outputFd);
+
+    EventLoop& loop_;
+    std::filesystem::path executable_;
+    std::chrono::milliseconds timeout_;
+    Children children_;
+};
+
+}  // namespace thermocline

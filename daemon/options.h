@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <variant>
+
+namespace thermocline {
+
+/// How thermoclined ends; documented in --help.
+enum class ExitCode : int {
+    ok = 0,
+    failure = 1,
+    usage = 2,
+    busUnavailable = 3,
+    alreadyRunning = 4,
+    database = 5,
+    runtimeDirectory = 6,
+};
+
+struct Options {
+    std::string bus = "system";
+    std::string connect = "qemu:///system";
+    std::filesystem::path stateDirectory = "/var/lib/thermocline";
+    std::filesystem::path runtimeDirectory = "/run/thermocline";
+    std::filesystem::path manager;  ///< found beside our own executable or in libexec where not given
+    std::string logLevel = "info";
+};
+
+/// The command line of thermoclined, or the exit code where there is nothing (more) to do: --help and --version were
+/// answered on stdout, a mistake was explained on stderr.
+std::variant<Options, ExitCode> parseOptions(int argc, char** argv);
+
+}  // namespace thermocline
