@@ -84,9 +84,18 @@ class BlockMask {
     [[nodiscard]] constexpr Words& words() { return words_; }
     [[nodiscard]] constexpr const Words& words() const { return words_; }
 
+    friend constexpr bool operator==(const BlockMask&, const BlockMask&) = default;
+
   private:
     static constexpr std::uint64_t bit(std::size_t page) { return std::uint64_t{1} << (page % 64); }
     Words words_{};
 };
+
+/// The mask of a whole block.
+constexpr BlockMask allPages() {
+    BlockMask mask;
+    mask.words().fill(~std::uint64_t{0});
+    return mask;
+}
 
 }  // namespace thermocline::memory

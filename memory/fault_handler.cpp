@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "memory/fault_handler.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/eventfd.h>
+
+#include <array>
+#include <cstdlib>
+
+#include "memory/process_map.h"
+
+namespace thermocline::memory {
+namespace {
+
+constexpr std::size_t messagesPerRead = 64;
+constexpr unsigned faultsBetweenLooks = 64;
+constexpr int retryMilliseconds = 1;
+
+/// CPU on which a thread ran last: field 39 of its stat, or -1.
+int cpuOf(pid_t thread) {
+    const auto text = readProcFile(fmt::format("/proc/{}/stat", thread));
+    if (!text) return -1;
+    auto at = text->rfind(')');
+    for (int field = 2; field < 39 && at != std::string::npos; ++field) at = text->find(' ', at + 1);
+    return at == std::string::npos ? -1 : std::atoi(text->c_str() + at + 1);
+}
+
+}  // namespace
+
+FaultHandler::FaultHandler(Pager& pager, Userfault& guest, const Budget& budget, int process, Hooks hooks)
+    : pager_(pager),
+      guest_(guest),
+      budget_(budget),
+      hooks_(std::move(hooks)),
+      wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      messages_(messagesPerRead),
+      thread_([this, process] { run(process); }) {}
+
+FaultHandler::~FaultHandler() {
+    stop_ = true;
+    roomMade();
+    thread_.join();
+}
+
+void FaultHandler::roomMade() {
+    const std::uint64_t one = 1;
+    (void)!::write(wake_.get(), &one, sizeof one);
+}
+
+void FaultHandler::run(int process) {
+    std::array<pollfd, 3> polled{pollfd{guest_.fd(), POLLIN, 0}, pollfd{wake_.get(), POLLIN, 0},
+                                 pollfd{process, POLLIN, 0}};
+    auto stallBegan = std::chrono::steady_clock::time_point{};
+    while (!stop_) {
+        const bool waiting = !pending_.empty();
+        ::poll(polled.data(), polled.size(), !waiting ? -1 : retryMilliseconds);
+        if (polled[2].revents != 0) break;
+        if (!waiting) stallBegan = std::chrono::steady_clock::now();
+        if (polled[1].revents != 0) {
+            std::uint64_t count = 0;
+            (void)!::read(wake_.get(), &count, sizeof count);
+        }
+        bool served = false;
+        for (readMessages(); !pending_.empty(); readMessages()) {
+            const auto before = pending_.size();
+            if (!servePending()) {
+                // The process is ending; its pidfd says when.
+                pending_.clear();
+                break;
+            }
+            served = served || pending_.size() < before;
+            if (pending_.size() == before) break;  // nothing can be served now; wait for a message, for room or a moment
+        }
+        if (served || waiting) {
+            const auto now = std::chrono::steady_clock::now();
+            stallNanoseconds_.fetch_add(static_cast<std::uint64_t>((now - stallBegan).count()), std::memory_order_relaxed);
+            stallBegan = now;
+        }
+        if (served) hooks_.memoryGrew();
+    }
+    if (!stop_) hooks_.processEnded();
+}
+
+void FaultHandler::readMessages() {
+    std::size_t count = 0;
+    do {
+        // Events before faults: a fault that was read with a REMOVE of its page must not be given the old bytes, since the
+        // reading alone lets the kernel go on to drop the page.
+        const PriorityMutex::Urgent layout(pager_.layout());
+        count = guest_.read(messages_);
+        for (std::size_t i = 0; i < count; ++i)
+            if (messages_[i].event != UFFD_EVENT_PAGEFAULT) pager_.applyEvent(messages_[i]);
+        for (std::size_t i = 0; i < count; ++i) {
+            if (messages_[i].event != UFFD_EVENT_PAGEFAULT) continue;
+            const auto& fault = messages_[i].arg.pagefault;
+            pending_.push_back({{fault.address},
+                                (fault.flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0,
+                                static_cast<pid_t>(fault.feat.ptid)});
+            faults_.fetch_add(1, std::memory_order_relaxed);
+        }
+    } while (count == messages_.size());
+}
+
+bool FaultHandler::servePending() {
+    std::size_t kept = 0;
+    bool noRoom = false;
+    if (faultsUntilLook_ == 0) {
+        faultsUntilLook_ = faultsBetweenLooks;
+        followFaultingThread(pending_.front().thread);
+    }
+    for (std::size_t i = 0; i < pending_.size(); ++i) {
+        const auto fault = pending_[i];
+        if (pager_.needsRoom(fault.address) && !budget_.hasRoom(pageBytes) && !hooks_.roomHopeless()) {
+            noRoom = true;
+            pending_[kept++] = fault;
+            continue;
+        }
+        switch (pager_.serve(fault.address, fault.write, budget_.hasRoom(2 * blockBytes))) {
+            case Served::done:
+            case Served::lost:
+                if (faultsUntilLook_ > 0) --faultsUntilLook_;
+                break;
+            case Served::retry: pending_[kept++] = fault; break;
+            case Served::gone: return false;
+        }
+    }
+    pending_.resize(kept);
+    const bool newlyWaiting = noRoom && !waitsForRoom_.exchange(noRoom);
+    if (!noRoom) waitsForRoom_ = false;
+    if (newlyWaiting) hooks_.memoryGrew();
+    return true;
+}
+
+/// Waking a handler on another, idle CPU costs many times what the fault itself does (an interrupt to it, and in a nested VM an
+/// exit), so the handler stays where the faults come from. Looked up now and then only; a failure changes nothing.
+void FaultHandler::followFaultingThread(pid_t thread) {
+    const int cpu = cpuOf(thread);
+    if (cpu < 0 || cpu == currentCpu_ || cpu >= CPU_SETSIZE) return;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    if (::sched_setaffinity(0, sizeof set, &set) == 0) currentCpu_ = cpu;
+}
+
+}  // namespace thermocline::memory

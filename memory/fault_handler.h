@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// The thread that answers the guest's page faults and reads the events of its address space. It never waits for another thread:
+// a fault that has no room yet is put aside, and events are read on, since others may need them read before they can make room.
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "common/unique_fd.h"
+#include "memory/budget.h"
+#include "memory/pager.h"
+#include "memory/userfault.h"
+
+namespace thermocline::memory {
+
+class FaultHandler {
+  public:
+    struct Hooks {
+        std::function<void()> memoryGrew;    ///< after faults were served: reclaim may be due
+        std::function<bool()> roomHopeless;  ///< reclaim cannot make room: let faults pass the limit
+        std::function<void()> processEnded;  ///< the VM's process is gone; the last call
+    };
+
+    /// Starts the thread. `process` is a pidfd; all references outlive the handler.
+    FaultHandler(Pager& pager, Userfault& guest, const Budget& budget, int process, Hooks hooks);
+    /// Stops and joins it. Faults that come later wait in the kernel.
+    ~FaultHandler();
+    FaultHandler(const FaultHandler&) = delete;
+    FaultHandler& operator=(const FaultHandler&) = delete;
+
+    /// Any thread: there is room again.
+    void roomMade();
+    /// Any thread: does a fault wait for room?
+    [[nodiscard]] bool waitsForRoom() const { return waitsForRoom_.load(std::memory_order_relaxed); }
+
+    [[nodiscard]] std::uint64_t faults() const { return faults_.load(std::memory_order_relaxed); }
+    /// Time in which at least one fault was known and not served yet; from the handler's waking up on.
+    [[nodiscard]] std::chrono::nanoseconds stall() const {
+        return std::chrono::nanoseconds(stallNanoseconds_.load(std::memory_order_relaxed));
+    }
+
+  private:
+    struct Fault {
+        VmAddress address;
+        bool write;
+        pid_t thread;
+    };
+    void run(int process);
+    /// Reads all pending messages; events are applied, faults appended to pending_.
+    void readMessages();
+    /// Serves what it can of pending_; false when the process is ending.
+    bool servePending();
+    void followFaultingThread(pid_t thread);
+
+    Pager& pager_;
+    Userfault& guest_;
+    const Budget& budget_;
+    Hooks hooks_;
+    UniqueFd wake_;
+    std::vector<Fault> pending_;
+    std::vector<uffd_msg> messages_;
+    unsigned faultsUntilLook_ = 0;
+    int currentCpu_ = -1;
+    std::atomic<bool> stop_{false};
+    std::atomic<bool> waitsForRoom_{false};
+    std::atomic<std::uint64_t> faults_{0};
+    std::atomic<std::uint64_t> stallNanoseconds_{0};
+    std::thread thread_;  // last: it uses all of the above
+};
+
+}  // namespace thermocline::memory

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "memory/page_map.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include <utility>
+
+namespace thermocline::memory {
+
+Result<PageMap> PageMap::create(const std::string& path, std::uint64_t blocks) {
+    UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    if (!file.valid()) return failErrno(path);
+    const auto bytes = blocks * pagesPerBlock * sizeof(PageEntry);
+    // Reserved now: a full file system must show here, not as a SIGBUS on the fault path.
+    if (const int error = ::posix_fallocate(file.get(), 0, static_cast<off_t>(bytes)); error != 0) {
+        ::unlink(path.c_str());
+        return failErrno("reserving " + path, error, ErrorCode::outOfMemory);
+    }
+    void* entries = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+    if (entries == MAP_FAILED) return failErrno("mapping " + path);
+    return PageMap(std::move(file), static_cast<PageEntry*>(entries), blocks);
+}
+
+PageMap::PageMap(UniqueFd file, PageEntry* entries, std::uint64_t blocks)
+    : file_(std::move(file)), entries_(entries), blocks_(blocks) {
+    counts_[static_cast<std::size_t>(PageState::absent)] = blocks * pagesPerBlock;
+}
+
+PageMap::PageMap(PageMap&& other) noexcept
+    : file_(std::move(other.file_)), entries_(std::exchange(other.entries_, nullptr)), blocks_(other.blocks_) {
+    for (std::size_t i = 0; i < counts_.size(); ++i) counts_[i] = other.counts_[i].load();
+}
+
+PageMap::~PageMap() {
+    if (entries_ != nullptr) ::munmap(entries_, metadataBytes());
+}
+
+void PageMap::set(PageNumber page, PageEntry entry) {
+    const auto before = entries_[page].state();
+    entries_[page] = entry;
+    if (before == entry.state()) return;
+    counts_[static_cast<std::size_t>(before)].fetch_sub(1, std::memory_order_relaxed);
+    counts_[static_cast<std::size_t>(entry.state())].fetch_add(1, std::memory_order_relaxed);
+}
+
+BlockMask PageMap::pagesIn(BlockNumber block, PageState state) const {
+    BlockMask mask;
+    const auto* entry = entries_ + firstPageOf(block);
+    for (std::size_t i = 0; i < pagesPerBlock; ++i)
+        if (entry[i].state() == state) mask.set(i);
+    return mask;
+}
+
+}  // namespace thermocline::memory

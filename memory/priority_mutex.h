@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <mutex>
+
+namespace thermocline::memory {
+
+/// A mutex at which the fault path goes first: background work that takes it again and again in a loop lets a waiting fault
+/// pass each time, where std::mutex could starve it. Locked by any thread; the two sides use the two guards below.
+class PriorityMutex {
+  public:
+    /// For the fault path.
+    class Urgent {
+      public:
+        explicit Urgent(PriorityMutex& mutex) : mutex_(mutex) {
+            mutex_.waiting_.fetch_add(1, std::memory_order_relaxed);
+            mutex_.mutex_.lock();
+            if (mutex_.waiting_.fetch_sub(1, std::memory_order_release) == 1) mutex_.waiting_.notify_all();
+        }
+        ~Urgent() { mutex_.mutex_.unlock(); }
+        Urgent(const Urgent&) = delete;
+        Urgent& operator=(const Urgent&) = delete;
+
+      private:
+        PriorityMutex& mutex_;
+    };
+
+    /// For everything else.
+    class Patient {
+      public:
+        explicit Patient(PriorityMutex& mutex) : mutex_(mutex) {
+            for (auto waiting = mutex_.waiting_.load(); waiting != 0; waiting = mutex_.waiting_.load())
+                mutex_.waiting_.wait(waiting);
+            mutex_.mutex_.lock();
+        }
+        ~Patient() { mutex_.mutex_.unlock(); }
+        Patient(const Patient&) = delete;
+        Patient& operator=(const Patient&) = delete;
+
+      private:
+        PriorityMutex& mutex_;
+    };
+
+  private:
+    std::mutex mutex_;
+    std::atomic<unsigned> waiting_{0};
+};
+
+}  // namespace thermocline::memory

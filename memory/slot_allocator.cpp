@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "memory/slot_allocator.h"
+
+#include <bit>
+#include <cassert>
+#include <utility>
+
+namespace thermocline::memory {
+
+SlotAllocator::SlotAllocator(std::uint64_t maxSlabs, std::function<void(std::uint64_t)> releaseSlab)
+    : maxSlabs_(maxSlabs), releaseSlab_(std::move(releaseSlab)) {
+    partial_.fill(none);
+}
+
+std::uint32_t SlotAllocator::slotsPerSlab(const Slab& slab) {
+    return static_cast<std::uint32_t>(slabBytes / granuleBytes) / slab.granulesPerSlot;
+}
+
+std::optional<Slot> SlotAllocator::allocate(std::uint32_t bytes) {
+    assert(bytes > 0 && bytes <= maxSlotBytes);
+    const auto granules = (bytes + granuleBytes - 1) / granuleBytes;
+    std::uint32_t index = partial_[granules - 1];
+    if (index == none) {
+        if (!empty_.empty()) {
+            index = empty_.back();
+            empty_.pop_back();
+        } else if (!released_.empty()) {
+            index = released_.back();
+            released_.pop_back();
+            ++slabsInUse_;
+        } else if (slabs_.size() < maxSlabs_) {
+            index = static_cast<std::uint32_t>(slabs_.size());
+            slabs_.emplace_back();
+            ++slabsInUse_;
+        } else {
+            return std::nullopt;
+        }
+        slabs_[index] = {};
+        slabs_[index].granulesPerSlot = static_cast<std::uint16_t>(granules);
+        link(index);
+    }
+    auto& slab = slabs_[index];
+    const auto slots = slotsPerSlab(slab);
+    for (std::uint32_t word = 0; word * 64 < slots; ++word) {
+        const auto bit = static_cast<std::uint32_t>(std::countr_one(slab.taken[word]));
+        const auto slot = word * 64 + bit;
+        if (bit == 64 || slot >= slots) continue;
+        slab.taken[word] |= std::uint64_t{1} << bit;
+        if (++slab.used == slots) unlink(index);
+        usedBytes_ += bytes;
+        return Slot{index * (slabBytes / granuleBytes) + slot * granules, bytes};
+    }
+    assert(false && "a slab in the list of those with room has none");
+    return std::nullopt;
+}
+
+void SlotAllocator::free(Slot slot) {
+    const auto index = static_cast<std::uint32_t>(slot.offset() / slabBytes);
+    auto& slab = slabs_[index];
+    const auto number = slot.granule % (slabBytes / granuleBytes) / slab.granulesPerSlot;
+    assert((slab.taken[number / 64] >> (number % 64) & 1) != 0);
+    if (slab.used == slotsPerSlab(slab)) link(index);
+    slab.taken[number / 64] &= ~(std::uint64_t{1} << (number % 64));
+    usedBytes_ -= slot.bytes;
+    if (--slab.used != 0) return;
+    unlink(index);
+    empty_.push_back(index);
+    if (empty_.size() > emptySlabsKept) {
+        empty_.pop_back();
+        released_.push_back(index);
+        --slabsInUse_;
+        releaseSlab_(index * slabBytes);
+    }
+}
+
+void SlotAllocator::trim() {
+    for (const auto index : empty_) {
+        released_.push_back(index);
+        --slabsInUse_;
+        releaseSlab_(index * slabBytes);
+    }
+    empty_.clear();
+}
+
+void SlotAllocator::link(std::uint32_t index) {
+    auto& slab = slabs_[index];
+    slab.previous = none;
+    slab.next = head(slab);
+    if (slab.next != none) slabs_[slab.next].previous = index;
+    head(slab) = index;
+}
+
+void SlotAllocator::unlink(std::uint32_t index) {
+    auto& slab = slabs_[index];
+    if (slab.previous != none)
+        slabs_[slab.previous].next = slab.next;
+    else
+        head(slab) = slab.next;
+    if (slab.next != none) slabs_[slab.next].previous = slab.previous;
+    slab.previous = slab.next = none;
+}
+
+}  // namespace thermocline::memory

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Hands out slots of variable size in a file: slabs of 64 KiB, each cut into slots of one size class (multiples of 64 bytes, as
+// zsmalloc and slab allocators do), the most recently used slab of a class first; a slab whose last slot is freed
+// serves any class again. Knows numbers only: the file is the store's. Not thread-safe.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <vector>
+
+namespace thermocline::memory {
+
+/// A place in the arena: offset in granules of 64 bytes, and how many bytes are used there.
+struct Slot {
+    std::uint64_t granule = 0;
+    std::uint32_t bytes = 0;
+
+    [[nodiscard]] constexpr std::uint64_t offset() const { return granule * 64; }
+    friend constexpr bool operator==(Slot, Slot) = default;
+};
+
+class SlotAllocator {
+  public:
+    static constexpr std::uint64_t granuleBytes = 64;
+    static constexpr std::uint64_t slabBytes = 65536;
+    static constexpr std::uint32_t maxSlotBytes = 4096 + 64;
+    /// Empty slabs kept for quick reuse; more than that are given back through `releaseSlab`.
+    static constexpr std::size_t emptySlabsKept = 16;
+
+    /// `releaseSlab(offset)` is called when the bytes of a slab are no longer needed; they are zero when it is used again.
+    /// `maxSlabs` bounds the arena.
+    SlotAllocator(std::uint64_t maxSlabs, std::function<void(std::uint64_t)> releaseSlab);
+
+    /// A slot of `bytes` (1 to maxSlotBytes); nothing where the arena is full.
+    std::optional<Slot> allocate(std::uint32_t bytes);
+    /// REQUIRES: a slot that allocate() returned and that was not freed since.
+    void free(Slot slot);
+    /// Gives back the empty slabs that are kept.
+    void trim();
+
+    [[nodiscard]] std::uint64_t usedBytes() const { return usedBytes_; }        ///< sum of the slots' bytes
+    [[nodiscard]] std::uint64_t slabBytesInUse() const { return slabsInUse_ * slabBytes; }
+    [[nodiscard]] std::uint64_t metadataBytes() const { return slabs_.capacity() * sizeof(Slab); }
+
+  private:
+    static constexpr std::uint32_t none = UINT32_MAX;
+    static constexpr std::size_t classCount = maxSlotBytes / granuleBytes;
+    struct Slab {
+        std::uint16_t granulesPerSlot = 0;
+        std::uint16_t used = 0;
+        std::uint32_t previous = none;  // among the slabs of its class that have room
+        std::uint32_t next = none;
+        std::array<std::uint64_t, slabBytes / granuleBytes / 64> taken{};
+    };
+
+    void link(std::uint32_t slab);
+    void unlink(std::uint32_t slab);
+    [[nodiscard]] static std::uint32_t slotsPerSlab(const Slab& slab);
+    std::uint32_t& head(const Slab& slab) { return partial_[slab.granulesPerSlot - 1U]; }
+
+    std::uint64_t maxSlabs_;
+    std::function<void(std::uint64_t)> releaseSlab_;
+    std::vector<Slab> slabs_;
+    std::array<std::uint32_t, classCount> partial_;
+    std::vector<std::uint32_t> empty_;     // bytes still allocated in the file
+    std::vector<std::uint32_t> released_;  // given back
+    std::uint64_t usedBytes_ = 0;
+    std::uint64_t slabsInUse_ = 0;         // including the empty ones that are kept
+};
+
+}  // namespace thermocline::memory

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "memory/vm_memory.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "common/byte_size.h"
+#include "memory/kernel_abi.h"
+
+namespace thermocline::memory {
+namespace {
+
+constexpr std::uint64_t guestFeatures = UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMAP |
+                                        UFFD_FEATURE_THREAD_ID | abi::uffdFeatureMove;
+constexpr auto stallWindow = std::chrono::seconds(1);
+
+thermocline_lane* laneAt(thermocline_lane* first, std::size_t lane) {
+    return reinterpret_cast<thermocline_lane*>(reinterpret_cast<std::byte*>(first) + lane * THERMOCLINE_LANE_BYTES);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
+    AddressMap addresses(options.guestRam);
+    const auto arena = options.stateDirectory + "/" + arenaFileName;
+    const auto map = options.stateDirectory + "/" + pageMapFileName;
+    const auto removeFiles = [&] {
+        ::unlink(arena.c_str());
+        ::unlink(map.c_str());
+    };
+    auto pages = PageMap::create(map, addresses.blocks());
+    if (!pages) return tl::unexpected(pages.error());
+    auto store = ColdStore::create(arena, addresses.blocks() * blockBytes);
+    if (!store) {
+        removeFiles();
+        return tl::unexpected(store.error());
+    }
+    auto attachment =
+        memory::attach(options.pid, options.guestRam, addresses.blocks(), options.userfaultfdDevice);
+    if (!attachment) {
+        removeFiles();
+        return tl::unexpected(attachment.error());
+    }
+    void* lanes = ::mmap(nullptr, laneCount * THERMOCLINE_LANE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
+                         attachment->control.get(), 0);
+    if (lanes == MAP_FAILED) {
+        const auto error = failErrno("mapping the control pages");
+        (void)cure(attachment->footprint);
+        removeFiles();
+        return error;
+    }
+    std::unique_ptr<VmMemory> vm(new VmMemory(std::move(options), std::move(*attachment), std::move(addresses),
+                                              std::move(*pages), std::move(*store),
+                                              static_cast<thermocline_lane*>(lanes)));
+    if (const auto registered = vm->registerStaging(); !registered) {
+        (void)vm->detach();
+        (void)cure(vm->footprint());
+        return tl::unexpected(registered.error());
+    }
+    return vm;
+}
+
+VmMemory::VmMemory(Options options, Attachment attachment, AddressMap addresses, PageMap pages,
+                   std::unique_ptr<ColdStore> store, thermocline_lane* firstLane)
+    : options_(std::move(options)),
+      attachment_(std::move(attachment)),
+      lanes_(firstLane),
+      guest_(std::move(attachment_.guestUffd)),
+      drop_(std::move(attachment_.dropUffd)),
+      memory_(std::move(attachment_.memory), std::move(attachment_.pagemap)),
+      pages_(std::move(pages)),
+      store_(std::move(store)),
+      agents_{AgentLane(laneAt(lanes_, 0), [this] { return processEnded(); }),
+              AgentLane(laneAt(lanes_, 1), [this] { return processEnded(); })},
+      pager_(attachment_.footprint, std::move(addresses), guest_, drop_, memory_, pages_, *store_,
+             {&agents_[0], &agents_[1]}),
+      budget_(pager_, *store_),
+      stallSince_(std::chrono::steady_clock::now()) {}
+
+Result<void> VmMemory::registerStaging() {
+    const StagingArea area(attachment_.footprint.staging, pages_.blocks());
+    const auto ready = [&]() -> Result<void> {
+        THERMOCLINE_TRY(guest_.enable(guestFeatures));
+        THERMOCLINE_TRY(drop_.enable(abi::uffdFeatureMove));
+        THERMOCLINE_TRY(guest_.registerMissing(area.staging()));
+        return drop_.registerMissing(area.drops());
+    }();
+    reclaimer_ = std::make_unique<Reclaimer>(pager_, *store_, budget_, [this] {
+        if (faults_->waitsForRoom()) faults_->roomMade();
+    });
+    faults_ = std::make_unique<FaultHandler>(
+        pager_, guest_, budget_, attachment_.process.get(),
+        FaultHandler::Hooks{[this] { reclaimer_->memoryGrew(); }, [this] { return reclaimer_->hopeless(); },
+                            [this] {
+                                gone_ = true;
+                                if (options_.processEnded) options_.processEnded();
+                            }});
+    return ready;
+}
+
+VmMemory::~VmMemory() {
+    // The reclaimer's last step may need an event read, and the fault thread calls the reclaimer: stop one, end the other.
+    if (reclaimer_) reclaimer_->stop();
+    faults_.reset();
+    reclaimer_.reset();
+    ::munmap(lanes_, laneCount * THERMOCLINE_LANE_BYTES);
+    removeFiles();
+}
+
+void VmMemory::removeFiles() {
+    for (const char* name : {arenaFileName, pageMapFileName})
+        ::unlink((options_.stateDirectory + "/" + name).c_str());
+}
+
+bool VmMemory::processEnded() const {
+    pollfd polled{attachment_.process.get(), POLLIN, 0};
+    return ::poll(&polled, 1, 0) > 0;
+}
+
+Result<void> VmMemory::setLimit(std::uint64_t bytes) {
+    if (gone_) return fail(ErrorCode::processGone, "the VM's process has ended");
+    if (detached_) return fail(ErrorCode::notAttached, "the VM has been detached");
+    const auto memory = pager_.memoryBytes();
+    const auto floor = limitFloor(memory);
+    if (bytes != 0 && (bytes < floor || bytes > memory))
+        return fail(ErrorCode::invalidLimit,
+                    fmt::format("a limit of {} is out of range; this VM takes from {} ({} bytes) to {} ({} bytes)",
+                                formatByteSize(bytes), formatByteSize(floor), floor, formatByteSize(memory), memory));
+    reclaimer_->setLimit(bytes);
+    return {};
+}
+
+Result<void> VmMemory::detach() {
+    if (detached_) return fail(ErrorCode::notAttached, "the VM has been detached");
+    if (gone_) return fail(ErrorCode::processGone, "the VM's process has ended");
+    reclaimer_->setLimit(0);
+    THERMOCLINE_TRY(reclaimer_->awaitRestored());
+    detached_ = true;
+    const StagingArea area(attachment_.footprint.staging, pages_.blocks());
+    (void)guest_.unregister(area.staging());
+    (void)drop_.unregister(area.drops());
+    reclaimer_->stop();
+    faults_.reset();
+    for (auto& agent : agents_) {
+        agent.exit();
+        agent.run();
+    }
+    return {};
+}
+
+std::uint64_t VmMemory::populatedBytes() const {
+    std::uint64_t bytes = 0;
+    for (const auto& range : attachment_.footprint.guestRam)
+        (void)memory_.forEachPopulated(range, [&](VmRange run) { bytes += run.bytes; });
+    return bytes;
+}
+
+Status VmMemory::status() const {
+    Status status;
+    const auto& counters = pager_.counters();
+    status.pid = attachment_.footprint.pid;
+    status.state = gone_ ? "gone" : detached_ ? "detached" : "attached";
+    status.mechanism = "move";
+    status.memoryBytes = pager_.memoryBytes();
+    // Unregistered, the guest's pages come and go without us: look.
+    status.residentBytes = pager_.registered() ? pages_.count(PageState::resident) * pageBytes : populatedBytes();
+    status.stagedBytes = (pages_.count(PageState::staged) + pager_.leftoverPages()) * pageBytes;
+    status.coldBytes = (pages_.count(PageState::cold) + pages_.count(PageState::filled)) * pageBytes;
+    status.storeBytes = store_->storedBytes();
+    status.metadataBytes = pager_.metadataBytes();
+    status.usedBytes = status.residentBytes + status.stagedBytes + status.storeBytes + status.metadataBytes;
+    status.limitBytes = budget_.limit();
+    status.limitMet = status.limitBytes == 0 || status.usedBytes <= status.limitBytes;
+    status.limitNote = reclaimer_->note();
+    status.stagedFaults = counters.stagedFaults;
+    status.coldFaults = counters.coldFaults;
+    status.zeroFaults = counters.zeroFaults;
+    status.evictedPages = counters.evictedPages;
+    status.attachPauseMicroseconds = attachment_.footprint.pauseMicroseconds;
+    if (faults_) {
+        status.faults = faults_->faults();
+        status.stallNanoseconds = static_cast<std::uint64_t>(faults_->stall().count());
+        const std::lock_guard lock(stallMutex_);
+        const auto now = std::chrono::steady_clock::now();
+        if (now - stallSince_ >= stallWindow) {
+            stallRatio_ = std::chrono::duration<double>(faults_->stall() - stallAtSince_) /
+                          std::chrono::duration<double>(now - stallSince_);
+            stallSince_ = now;
+            stallAtSince_ = faults_->stall();
+        }
+        status.stallRatio = stallRatio_;
+    }
+    return status;
+}
+
+}  // namespace thermocline::memory

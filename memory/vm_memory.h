@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// One VM's memory under management: the whole of this library behind one object. Knows nothing of libvirt or D-Bus.
+// Public members may be called from any thread; setLimit and detach one at a time.
+
+#include <sys/types.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "common/error.h"
+#include "memory/attachment.h"
+#include "memory/budget.h"
+#include "memory/fault_handler.h"
+#include "memory/pager.h"
+#include "memory/reclaimer.h"
+#include "memory/status.h"
+
+namespace thermocline::memory {
+
+/// Names of the store's files in a VM's state directory.
+inline constexpr const char* arenaFileName = "arena";
+inline constexpr const char* pageMapFileName = "pagemap";
+
+class VmMemory {
+  public:
+    struct Options {
+        pid_t pid = 0;
+        std::vector<VmRange> guestRam;          ///< from discoverGuestRam
+        std::string stateDirectory;             ///< exists, private to us, on tmpfs
+        std::function<void()> processEnded;     ///< called once, on the fault thread, when the VM's process is gone
+        std::string userfaultfdDevice = "/dev/userfaultfd";
+    };
+
+    /// Attaches; until a limit is set the guest's RAM is not even registered and costs nothing. Needs CAP_SYS_PTRACE,
+    /// which may be dropped afterwards. On error nothing is left behind. Errors: as attach(); outOfMemory.
+    static Result<std::unique_ptr<VmMemory>> attach(Options options);
+    /// Stops managing at once, wherever pages are: for when the process has ended. A living VM is to be detach()ed first.
+    ~VmMemory();
+    VmMemory(const VmMemory&) = delete;
+    VmMemory& operator=(const VmMemory&) = delete;
+
+    /// 0 = none. Returns at once; reclaim goes on behind. Error: invalidLimit, naming the range that is allowed.
+    Result<void> setLimit(std::uint64_t bytes);
+    /// Brings every page back, unregisters, sends the agent threads away. What is left in the VM's process is for cure(), which needs
+    /// privileges. Errors: outOfMemory and what it takes; processGone; the VM then stays managed, without a limit.
+    Result<void> detach();
+
+    [[nodiscard]] Status status() const;
+    [[nodiscard]] const Footprint& footprint() const { return attachment_.footprint; }
+
+  private:
+    VmMemory(Options options, Attachment attachment, AddressMap addresses, PageMap pages,
+             std::unique_ptr<ColdStore> store, thermocline_lane* firstLane);
+    Result<void> registerStaging();
+    [[nodiscard]] bool processEnded() const;
+    [[nodiscard]] std::uint64_t populatedBytes() const;
+    void removeFiles();
+
+    Options options_;
+    Attachment attachment_;
+    thermocline_lane* lanes_;
+    Userfault guest_;
+    Userfault drop_;
+    ProcessMemory memory_;
+    PageMap pages_;
+    std::unique_ptr<ColdStore> store_;
+    std::array<AgentLane, laneCount> agents_;
+    Pager pager_;
+    Budget budget_;
+    std::unique_ptr<Reclaimer> reclaimer_;
+    std::unique_ptr<FaultHandler> faults_;
+    std::atomic<bool> detached_{false};
+    std::atomic<bool> gone_{false};
+
+    // stall_ratio: the share of the last whole second
+    mutable std::mutex stallMutex_;
+    mutable std::chrono::steady_clock::time_point stallSince_;
+    mutable std::chrono::nanoseconds stallAtSince_{0};
+    mutable double stallRatio_ = 0;
+};
+
+}  // namespace thermocline::memory
