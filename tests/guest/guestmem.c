@@ -159,14 +159,15 @@ static void do_stop(int count, char** word) {
     answer_spin(&result);
 }
 
-// disk SEED PASSES
+// disk write SEED, disk read SEED PASSES
 static void do_disk(int count, char** word) {
-    (void)count;
-    struct pattern pattern = {.seed = number(word[1]), .random_percent = 50};
-    struct disk_result result = disk_read("/dev/vda", pattern, (unsigned)number(word[2]));
+    struct pattern pattern = {.seed = number(word[2]), .random_percent = 50};
+    struct disk_result result =
+        !strcmp(word[1], "write") ? disk_write("/dev/vda", pattern)
+                                  : disk_read("/dev/vda", pattern, count > 3 ? (unsigned)number(word[3]) : 1);
     if (result.error) return refuse(strerror(result.error));
-    if (result.wrong) return answer_mismatch(result.read, result.wrong, &result.first);
-    answer("{\"ok\": true, \"pages\": %" PRIu64 "}", result.read);
+    if (result.wrong) return answer_mismatch(result.pages, result.wrong, &result.first);
+    answer("{\"ok\": true, \"pages\": %" PRIu64 "}", result.pages);
 }
 
 // where REGION PAGE: the guest-physical address, for tests that spoil a page from outside.

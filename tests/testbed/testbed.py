@@ -2,6 +2,7 @@
 """The whole of it in one object: host services, a private bus, one accelerator, guests and daemons."""
 
 import contextlib
+import signal
 
 from .accelerator import choose_accelerator
 from .bus import PrivateBus
@@ -27,6 +28,7 @@ class Testbed:
             self.accelerator = choose_accelerator(self.image, self.run_dir)
             self._stack = stack.pop_all()
         self._names = 0
+        self._guests = []
         return self
 
     def __exit__(self, *exception):
@@ -41,5 +43,14 @@ class Testbed:
     def guest(self, purpose="guest", memory_bytes=256 * MIB, **options):
         """Not started yet."""
         self._names += 1
-        return Guest.create(f"{unique_name(purpose)}-{self._names}", self.image, self.run_dir, self.accelerator,
-                            memory_bytes, **options)
+        guest = Guest.create(f"{unique_name(purpose)}-{self._names}", self.image, self.run_dir, self.accelerator,
+                             memory_bytes, **options)
+        self._guests.append(guest)
+        return guest
+
+    def kill_guests(self):
+        """Frees whoever waits for a guest that will not answer. May be called from another thread."""
+        for guest in self._guests:
+            process = guest.process
+            if process is not None:
+                process.signal(signal.SIGKILL)

@@ -11,6 +11,7 @@ ROOT_PATH = "/org/thermocline1"
 MANAGER = "org.thermocline1.Manager"
 DOMAIN = "org.thermocline1.Domain"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
+_NO_SUCH_OBJECT = {"org.freedesktop.DBus.Error.UnknownObject", "org.freedesktop.DBus.Error.UnknownMethod"}
 _ERROR_PREFIX = "org.thermocline1.Error."
 
 
@@ -154,6 +155,21 @@ class DomainObject:
                                        f"its figures: {watch.figures}")
                 watch.wait(deadline)
             return watch.figures
+
+    def wait_for_gone(self, seconds=30.0):
+        """Until the domain's object is gone, or says that the VM does not run (a defined one stays)."""
+        deadline = Deadline(seconds)
+        with self.watch() as watch:
+            while watch.figures["Running"] or watch.figures["State"] != "detached":
+                if deadline.over:
+                    raise TestbedError(f"{self.path}: still there after {seconds:.0f} s: {watch.figures}")
+                watch.wait(Deadline(min(1.0, deadline.remaining)))
+                try:
+                    watch.figures.update(self.figures())
+                except ThermoclineError as error:
+                    if error.name in _NO_SUCH_OBJECT:
+                        return
+                    raise
 
     def wait_for_state(self, state, seconds=60.0):
         return self.wait_for(f"state {state}", lambda figures: figures["State"] == state, seconds)

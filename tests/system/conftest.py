@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the system tests. A test gets a thermoclined of its own on a bus of its own; a guest is either its own or
+the module's, which is given back empty and detached."""
+
+import signal
+import threading
+
+import pytest
+
+from testbed.errors import TestbedError
+from testbed.sizes import MIB
+from testbed.testbed import Testbed
+
+from .thermocline import Thermocline
+
+# A test that hangs is stuck in libvirt or in the guest; without its guests it fails at once, and cleans up.
+_TEST_SECONDS = 300.0
+
+
+def _terminate(_number, _frame):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt("SIGTERM")
+
+
+@pytest.fixture(scope="session")
+def testbed():
+    before = signal.signal(signal.SIGTERM, _terminate)
+    with Testbed() as bed:
+        yield bed
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(autouse=True)
+def watchdog(testbed):
+    timer = threading.Timer(_TEST_SECONDS, testbed.kill_guests)
+    timer.start()
+    yield
+    timer.cancel()
+
+
+@pytest.fixture(scope="module")
+def module_guests(testbed):
+    """Keeps one guest per module running; boots another where a test has lost it."""
+    kept = []
+
+    def running():
+        if kept and (kept[0].process is None or not kept[0].process.running):
+            kept.pop().close()
+        if not kept:
+            guest = testbed.guest("shared", 256 * MIB)
+            kept.append(guest)
+            guest.start()
+        return kept[0]
+
+    yield running
+    for guest in kept:
+        guest.close()
+
+
+@pytest.fixture
+def guest(module_guests):
+    """A running guest with nothing under test in it yet; shared with the module's other tests, one after the other."""
+    guest = module_guests()
+    yield guest
+    if guest.process is None or not guest.process.running:
+        return
+    try:
+        guest.reset()
+    except TestbedError:
+        guest.close()  # it does not answer: the next test gets a new one
+
+
+@pytest.fixture
+def own_guest(testbed):
+    """Makes guests that are this test's alone; they are gone after it. Not started."""
+    made = []
+
+    def make(purpose="own", memory_bytes=256 * MIB, **options):
+        made.append(testbed.guest(purpose, memory_bytes, **options))
+        return made[-1]
+
+    yield make
+    for guest in made:
+        guest.close()
+
+
+@pytest.fixture
+def thermocline(testbed):
+    """A thermoclined that runs, with a client and thermoctl. Afterwards no VM is attached and no manager is left."""
+    with Thermocline(testbed) as thermocline:
+        yield thermocline

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One thermoclined with all that a test needs to speak to it."""
+
+import contextlib
+
+from testbed.errors import TestbedError
+from testbed.processes import OwnedProcess
+from testbed.thermocline_client import ThermoclineError
+from testbed.thermocline_daemon import ThermoclineDaemon
+from testbed.thermoctl import Thermoctl
+
+_counter = iter(range(1, 1_000_000))
+
+
+class Thermocline:
+    """Context manager: a bus, a daemon with fresh directories, a client, thermoctl."""
+
+    def __init__(self, testbed, start=True):
+        self._testbed = testbed
+        self._start = start
+        self._name = f"thermocline-{next(_counter)}"
+        self.client = None
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            self.bus = stack.enter_context(self._testbed.private_bus(f"bus-of-{self._name}"))
+            self.daemon = ThermoclineDaemon(self.bus.address, self._testbed.run_dir / self._name)
+            self.ctl = Thermoctl(self.bus.address)
+            stack.callback(self.daemon.close)
+            if self._start:
+                self.start()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception):
+        try:
+            self._detach_all()
+        finally:
+            if self.client is not None:
+                self.client.close()
+            self._stack.__exit__(*exception)
+
+    def start(self):
+        if self.client is not None:
+            self.client.close()
+        self.client = self.daemon.start()
+
+    def domain(self, guest):
+        return self.client.domain(guest.uuid)
+
+    def attached(self, guest, limit=0):
+        """Attaches, and where a limit is given waits until it is met; returns the D-Bus object."""
+        domain = self.domain(guest)
+        domain.attach()
+        if limit:
+            domain.set_limit(limit)
+            domain.wait_for_limit()
+        return domain
+
+    def kill_manager(self, pid):
+        """REQUIRES: pid is of daemon.managers()."""
+        OwnedProcess(pid, "thermocline-manager").kill()
+
+    def domain_directory(self, guest):
+        return self.daemon.runtime_dir / "domain" / guest.uuid
+
+    def _detach_all(self):
+        """A guest that is the module's must go back as it was."""
+        if self.daemon.process is None or not self.daemon.managers():
+            return
+        for path in self.client.manager("ListDomains")[0]:
+            domain = self.client.domain(path.rsplit("/", 1)[1])
+            with contextlib.suppress(ThermoclineError, TestbedError):
+                if domain.figures()["State"] != "detached":
+                    domain.detach()
