@@ -3,12 +3,12 @@
 add_library(thermocline_options INTERFACE)
 target_compile_options(thermocline_options INTERFACE
     -Wall -Wextra -Wpedantic -Werror -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor
-    -Woverloaded-virtual -Wnull-dereference -fstack-protector-strong)
+    -Woverloaded-virtual -fstack-protector-strong)
 target_compile_definitions(thermocline_options INTERFACE
     SPDLOG_FMT_EXTERNAL=1 THERMOCLINE_VERSION="${PROJECT_VERSION}")
 target_include_directories(thermocline_options INTERFACE ${PROJECT_SOURCE_DIR})
 if(THERMOCLINE_SANITIZE)
     target_compile_options(thermocline_options INTERFACE -fsanitize=${THERMOCLINE_SANITIZE} -fno-omit-frame-pointer
-        -Wno-null-dereference -Wno-tsan)
+        -Wno-tsan)
     target_link_options(thermocline_options INTERFACE -fsanitize=${THERMOCLINE_SANITIZE})
 endif()

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// A process with memory like a VM's, for the tests and benchmarks of memory/: it maps "guest RAM", fills it with bytes that are
+// a pure function of seed, page and generation, and checks every byte when told to. Reads commands from standard input, answers
+// each with one line. Built without sanitizers: it is what gets infected.
+
+#include <linux/io_uring.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <iostream>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+constexpr std::size_t pageBytes = 4096;
+constexpr std::size_t hugeBytes = std::size_t{2} << 20;
+constexpr std::uint32_t expectZeros = UINT32_MAX;
+constexpr std::uint32_t expectNothing = UINT32_MAX - 1;  // unmapped
+
+std::uint64_t mix(std::uint64_t x) {  // splitmix64's finalizer
+    x += 0x9e3779b97f4a7c15;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+    return x ^ (x >> 31);
+}
+
+class Memory {
+  public:
+    std::string map(std::size_t bytes, bool huge) {
+        // Reserve more than needed so that the range starts at a huge page's boundary.
+        auto* reserved = static_cast<std::byte*>(::mmap(nullptr, bytes + hugeBytes, PROT_NONE,
+                                                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+        const auto start = (reinterpret_cast<std::uintptr_t>(reserved) + hugeBytes - 1) / hugeBytes * hugeBytes;
+        base_ = static_cast<std::byte*>(::mmap(reinterpret_cast<void*>(start), bytes, PROT_READ | PROT_WRITE,
+                                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+        ::madvise(base_, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+        ::madvise(base_, bytes, MADV_DONTFORK);
+        generation_.assign(bytes / pageBytes, expectZeros);
+        return "ok " + std::to_string(reinterpret_cast<std::uintptr_t>(base_));
+    }
+
+    /// mode: "mixed" has pages of one word, of noise and of about half noise; "plain" only the last.
+    void fill(std::uint64_t seed, const std::string& mode) {
+        seed_ = seed;
+        mixed_ = mode == "mixed";
+        noise_ = mode == "noise";
+        for (std::size_t page = 0; page < generation_.size(); ++page) write(page, 0);
+    }
+
+    void write(std::size_t page, std::uint32_t generation) {
+        std::uint64_t words[pageBytes / 8];
+        content(page, generation, words);
+        std::memcpy(base_ + page * pageBytes, words, pageBytes);
+        generation_[page] = generation;
+    }
+    void bump(std::size_t page) {
+        const auto now = generation_[page];
+        if (now != expectNothing) write(page, now == expectZeros ? 0 : now + 1);
+    }
+
+    [[nodiscard]] bool verify(std::size_t page, std::string& problem) const {
+        if (generation_[page] == expectNothing) return true;
+        std::uint64_t words[pageBytes / 8] = {};
+        if (generation_[page] != expectZeros) content(page, generation_[page], words);
+        if (std::memcmp(base_ + page * pageBytes, words, pageBytes) == 0) return true;
+        problem = "bad page " + std::to_string(page) + " generation " + std::to_string(generation_[page]);
+        return false;
+    }
+    [[nodiscard]] std::string verifyAll() const {
+        std::string problem;
+        for (std::size_t page = 0; page < generation_.size(); ++page)
+            if (!verify(page, problem)) return problem;
+        return "ok " + std::to_string(generation_.size());
+    }
+
+    void discard(std::size_t first, std::size_t count) {
+        ::madvise(base_ + first * pageBytes, count * pageBytes, MADV_DONTNEED);
+        for (auto page = first; page < first + count; ++page) generation_[page] = expectZeros;
+    }
+    void unmap(std::size_t first, std::size_t count) {
+        ::munmap(base_ + first * pageBytes, count * pageBytes);
+        for (auto page = first; page < first + count; ++page) generation_[page] = expectNothing;
+    }
+    std::string remap() {
+        const auto bytes = generation_.size() * pageBytes;
+        auto* target = ::mmap(nullptr, bytes + hugeBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        const auto aligned = (reinterpret_cast<std::uintptr_t>(target) + hugeBytes - 1) / hugeBytes * hugeBytes;
+        auto* moved =
+            ::mremap(base_, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, reinterpret_cast<void*>(aligned));
+        if (moved == MAP_FAILED) return std::string("error ") + std::strerror(errno);
+        base_ = static_cast<std::byte*>(moved);
+        return "ok";
+    }
+    std::string touch(std::size_t first, std::size_t count, std::size_t stride) {
+        std::uint64_t sum = 0;
+        const auto began = std::chrono::steady_clock::now();
+        for (std::size_t i = 0; i < count; ++i)
+            sum += *reinterpret_cast<volatile std::uint8_t*>(base_ + (first + i * stride) * pageBytes);
+        const auto took = std::chrono::steady_clock::now() - began;
+        return "ok " + std::to_string(took.count()) + " " + std::to_string(sum);
+    }
+    std::string pin(std::size_t first, std::size_t count) {
+        io_uring_params parameters{};
+        const auto ring = static_cast<int>(::syscall(SYS_io_uring_setup, 1, &parameters));
+        iovec buffer{base_ + first * pageBytes, count * pageBytes};
+        if (ring < 0 || ::syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &buffer, 1) != 0)
+            return std::string("error ") + std::strerror(errno);
+        return "ok " + std::to_string(ring);
+    }
+
+    [[nodiscard]] std::size_t pages() const { return generation_.size(); }
+
+  private:
+    void content(std::size_t page, std::uint32_t generation, std::uint64_t* words) const {
+        const auto base = mix(seed_ ^ mix(page) ^ (std::uint64_t{generation} << 40));
+        if (mixed_ && page % 8 == 0) {
+            const auto word = base & 0xffffffff;
+            for (std::size_t i = 0; i < pageBytes / 8; ++i) words[i] = word << 32 | word;
+            return;
+        }
+        const bool allNoise = noise_ || (mixed_ && page % 16 == 1);
+        auto state = base;
+        for (std::size_t i = 0; i < pageBytes / 8; ++i) {
+            state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+            words[i] = allNoise || i % 2 == 0 ? mix(state) : page + i * 8;
+        }
+    }
+
+    std::byte* base_ = nullptr;
+    std::vector<std::uint32_t> generation_;
+    std::uint64_t seed_ = 0;
+    bool mixed_ = false;
+    bool noise_ = false;
+};
+
+/// Threads that verify and rewrite random pages, each its own share, until stopped.
+class Hammer {
+  public:
+    Hammer(Memory& memory, unsigned threads) {
+        for (unsigned t = 0; t < threads; ++t) {
+            threads_.emplace_back([this, &memory, t, threads] {
+                auto state = mix(t + 1);
+                while (!stop_) {
+                    state = mix(state);
+                    const auto page = (state >> 8) % (memory.pages() / threads) * threads + t;
+                    std::string problem;
+                    if (!memory.verify(page, problem)) {
+                        bad_ = true;
+                        problem_ = problem;
+                        return;
+                    }
+                    if ((state & 3) == 0) memory.bump(page);
+                    if ((state & 0xff) == 5) memory.discard(page, 1);
+                    operations_.fetch_add(1, std::memory_order_relaxed);
+                }
+            });
+        }
+    }
+    std::string stop() {
+        stop_ = true;
+        for (auto& thread : threads_) thread.join();
+        return bad_ ? problem_ : "ok " + std::to_string(operations_.load());
+    }
+    [[nodiscard]] std::uint64_t operations() const { return operations_; }
+
+  private:
+    std::atomic<bool> stop_{false};
+    std::atomic<bool> bad_{false};
+    std::atomic<std::uint64_t> operations_{0};
+    std::string problem_;
+    std::vector<std::thread> threads_;
+};
+
+}  // namespace
+
+int main() {
+    Memory memory;
+    std::unique_ptr<Hammer> hammer;
+    for (std::string line; std::getline(std::cin, line);) {
+        std::istringstream words(line);
+        std::string command;
+        std::string mode;
+        std::uint64_t a = 0;
+        std::uint64_t b = 0;
+        std::uint64_t c = 0;
+        words >> command;
+        std::string answer = "ok";
+        if (command == "map") {
+            words >> a >> mode;
+            answer = memory.map(a, mode == "huge");
+        } else if (command == "fill") {
+            words >> a >> mode;
+            memory.fill(a, mode);
+        } else if (command == "verify") {
+            answer = memory.verifyAll();
+        } else if (command == "write") {
+            words >> a >> b;
+            for (auto page = a; page < a + b; ++page) memory.bump(page);
+        } else if (command == "touch") {
+            words >> a >> b >> c;
+            answer = memory.touch(a, b, c);
+        } else if (command == "discard") {
+            words >> a >> b;
+            memory.discard(a, b);
+        } else if (command == "unmap") {
+            words >> a >> b;
+            memory.unmap(a, b);
+        } else if (command == "remap") {
+            answer = memory.remap();
+        } else if (command == "pin") {
+            words >> a >> b;
+            answer = memory.pin(a, b);
+        } else if (command == "unpin") {
+            words >> a;
+            ::close(static_cast<int>(a));
+        } else if (command == "hammer") {
+            words >> a;
+            hammer = std::make_unique<Hammer>(memory, static_cast<unsigned>(a));
+        } else if (command == "await") {  // until so many operations were done
+            words >> a;
+            while (hammer->operations() < a) std::this_thread::yield();
+        } else if (command == "stop") {
+            answer = hammer->stop();
+            hammer.reset();
+        } else {
+            answer = "error unknown command " + command;
+        }
+        std::cout << answer << std::endl;
+    }
+    return 0;
+}

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The engine on a real process and the real kernel: every byte of the subject is checked after each thing that can happen to it.
+
+#include "memory/vm_memory.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <filesystem>
+#include <set>
+
+#include "memory/process_map.h"
+#include "memory/testing/subject_process.h"
+
+namespace thermocline::memory {
+namespace {
+
+using testing::SubjectProcess;
+constexpr std::uint64_t mib = 1U << 20;
+
+class VmMemoryTest : public ::testing::TestWithParam<bool> {
+  protected:
+    void SetUp() override {
+        char path[] = "/dev/shm/thermocline-test-XXXXXX";
+        directory_ = ::mkdtemp(path);
+    }
+    void TearDown() override {
+        vm_.reset();
+        EXPECT_TRUE(std::filesystem::is_empty(directory_)) << "files were left in the state directory";
+        std::filesystem::remove_all(directory_);
+    }
+    void attach(SubjectProcess& subject) {
+        auto vm = VmMemory::attach({subject.pid(), subject.guestRam(), directory_, [this] { processEnded(); }});
+        ASSERT_TRUE(vm) << vm.error().message;
+        vm_ = std::move(*vm);
+    }
+    void processEnded() {
+        const std::lock_guard lock(mutex_);
+        ended_ = true;
+        changed_.notify_all();
+    }
+    bool awaitEnded() {
+        std::unique_lock lock(mutex_);
+        return changed_.wait_for(lock, std::chrono::seconds(20), [&] { return ended_; });
+    }
+    /// Waits until reclaim has done its work; false after 30 s.
+    bool awaitLimitMet() {
+        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+        while (vm_->status().usedBytes > vm_->status().limitBytes) {
+            if (std::chrono::steady_clock::now() > deadline) return false;
+            std::this_thread::yield();
+        }
+        return true;
+    }
+    void expectDetached(SubjectProcess& subject) {
+        const auto detached = vm_->detach();
+        ASSERT_TRUE(detached) << detached.error().message;
+        const auto footprint = vm_->footprint();
+        vm_.reset();
+        const auto cured = cure(footprint);
+        ASSERT_TRUE(cured) << cured.error().message;
+        EXPECT_EQ(findAttachedDescriptor(subject.pid()), std::nullopt);
+    }
+
+    std::string directory_;
+    std::unique_ptr<VmMemory> vm_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    bool ended_ = false;
+};
+
+/// What a process consists of, as far as an attachment could change it.
+struct Anatomy {
+    std::set<std::string> threads;
+    std::set<std::string> descriptors;
+    std::string mappings;
+
+    explicit Anatomy(pid_t pid) {
+        for (const auto& entry : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task"))
+            threads.insert(entry.path().filename());
+        for (const auto& entry : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/fd"))
+            descriptors.insert(entry.path().filename().string() + std::filesystem::read_symlink(entry.path()).string());
+        mappings = readProcFile("/proc/" + std::to_string(pid) + "/maps").value();
+    }
+};
+
+TEST_P(VmMemoryTest, limitTouchLiftDetachKeepEveryByte) {
+    SubjectProcess subject(128 * mib, GetParam());
+    ASSERT_EQ(subject.command("fill 1 mixed"), "ok");
+    const Anatomy before(subject.pid());
+    attach(subject);
+    EXPECT_EQ(vm_->status().residentBytes, 128 * mib);
+    ASSERT_TRUE(vm_->setLimit(80 * mib));
+    ASSERT_TRUE(awaitLimitMet()) << vm_->status().limitNote;
+    auto status = vm_->status();
+    EXPECT_GT(status.coldBytes, 40 * mib);
+    EXPECT_LT(status.storeBytes, status.coldBytes * 7 / 10);
+    EXPECT_EQ(status.residentBytes + status.stagedBytes + status.coldBytes, 128 * mib);
+    EXPECT_EQ(subject.command("verify"), "ok 32768");
+    EXPECT_EQ(subject.command("write 1000 20000"), "ok");
+    EXPECT_EQ(subject.command("verify"), "ok 32768");
+    ASSERT_TRUE(awaitLimitMet()) << vm_->status().limitNote;
+    EXPECT_GT(vm_->status().coldFaults, 0U);
+    ASSERT_TRUE(vm_->setLimit(0));
+    EXPECT_EQ(subject.command("verify"), "ok 32768");
+    expectDetached(subject);
+    EXPECT_EQ(subject.command("verify"), "ok 32768");
+    const Anatomy after(subject.pid());
+    EXPECT_EQ(before.threads, after.threads);
+    EXPECT_EQ(before.descriptors, after.descriptors);
+    EXPECT_EQ(before.mappings, after.mappings);
+}
+
+TEST_P(VmMemoryTest, threadsThatNeverStopTouchingSeeEveryByteRight) {
+    SubjectProcess subject(64 * mib, GetParam());
+    ASSERT_EQ(subject.command("fill 2 mixed"), "ok");
+    attach(subject);
+    ASSERT_EQ(subject.command("hammer 3"), "ok");
+    for (const auto limit : {40 * mib, 24 * mib, 0 * mib, 48 * mib, 20 * mib, 32 * mib}) {
+        ASSERT_TRUE(vm_->setLimit(limit));
+        ASSERT_EQ(subject.command("await " + std::to_string(vm_->status().faults + 20000)), "ok");
+    }
+    expectDetached(subject);
+    EXPECT_TRUE(subject.command("stop").starts_with("ok "));
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+}
+
+TEST_P(VmMemoryTest, discardedPagesReadAsZerosWhateverTheirState) {
+    SubjectProcess subject(64 * mib, GetParam());
+    ASSERT_EQ(subject.command("fill 3 plain"), "ok");
+    attach(subject);
+    ASSERT_TRUE(vm_->setLimit(40 * mib));
+    ASSERT_TRUE(awaitLimitMet());
+    // Runs that start and end within huge pages, over cold, staged and resident ones alike.
+    for (int first = 100; first < 16000; first += 1500) {
+        ASSERT_EQ(subject.command("discard " + std::to_string(first) + " 700"), "ok");
+        ASSERT_EQ(subject.command("write " + std::to_string(first + 300) + " 100"), "ok");
+    }
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    ASSERT_EQ(subject.command("discard 0 16384"), "ok");
+    // Given back by the guest means given back by us: nothing is left but metadata and what the verification maps (zero pages).
+    EXPECT_EQ(vm_->status().coldBytes, 0U);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    ASSERT_EQ(subject.command("fill 4 plain"), "ok");
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    expectDetached(subject);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+}
+
+TEST_P(VmMemoryTest, unmappedAndRemappedMemoryIsFollowed) {
+    SubjectProcess subject(64 * mib, GetParam());
+    ASSERT_EQ(subject.command("fill 5 plain"), "ok");
+    attach(subject);
+    ASSERT_TRUE(vm_->setLimit(40 * mib));
+    ASSERT_TRUE(awaitLimitMet());
+    ASSERT_EQ(subject.command("remap"), "ok");
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    ASSERT_EQ(subject.command("unmap 2000 1000"), "ok");
+    EXPECT_EQ(vm_->status().memoryBytes, 64 * mib - 1000 * pageBytes);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    ASSERT_TRUE(awaitLimitMet());
+    EXPECT_EQ(subject.command("write 0 2000"), "ok");
+    expectDetached(subject);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+}
+
+TEST_P(VmMemoryTest, pinnedPagesStayWhereTheyAre) {
+    SubjectProcess subject(64 * mib, GetParam());
+    ASSERT_EQ(subject.command("fill 6 plain"), "ok");
+    attach(subject);
+    const auto pinned = subject.command("pin 1024 1024");  // 4 MiB
+    ASSERT_TRUE(pinned.starts_with("ok ")) << pinned;
+    ASSERT_TRUE(vm_->setLimit(16 * mib));
+    ASSERT_TRUE(subject.command("touch 0 1024 1").starts_with("ok"));
+    // The limit is out of reach (half of the data does not compress away), so everything movable has been tried.
+    const auto faultsBefore = vm_->status().faults;
+    ASSERT_TRUE(subject.command("touch 1024 1024 1").starts_with("ok"));
+    EXPECT_EQ(vm_->status().faults, faultsBefore) << "a pinned page had been moved away";
+    EXPECT_EQ(subject.command("unpin " + pinned.substr(3)), "ok");
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    expectDetached(subject);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+}
+
+TEST_P(VmMemoryTest, freshMemoryIsServedAndCounted) {
+    SubjectProcess subject(64 * mib, GetParam());
+    attach(subject);
+    ASSERT_TRUE(vm_->setLimit(64 * mib));
+    ASSERT_EQ(subject.command("fill 7 plain"), "ok");
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    const auto status = vm_->status();
+    EXPECT_GT(status.zeroFaults, 0U);
+    EXPECT_LE(status.usedBytes, 64 * mib);
+    if (GetParam()) {
+        EXPECT_LT(status.zeroFaults, 16384U / 2) << "fresh blocks did not come as huge pages";
+    }
+    expectDetached(subject);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+}
+
+TEST_P(VmMemoryTest, incompressibleMemoryMakesTheLimitUnreachableNotTheGuestStuck) {
+    SubjectProcess subject(64 * mib, GetParam());
+    ASSERT_EQ(subject.command("fill 8 noise"), "ok");
+    attach(subject);
+    ASSERT_TRUE(vm_->setLimit(32 * mib));
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (vm_->status().limitNote.empty() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+    const auto status = vm_->status();
+    EXPECT_FALSE(status.limitMet);
+    EXPECT_NE(status.limitNote.find("do not compress"), std::string::npos) << status.limitNote;
+    EXPECT_LT(status.storeBytes, 4 * mib);
+    expectDetached(subject);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+}
+
+TEST_P(VmMemoryTest, theEndOfTheProcessIsSeenInAnyState) {
+    for (const bool hammered : {false, true}) {
+        SubjectProcess subject(64 * mib, GetParam());
+        ASSERT_EQ(subject.command("fill 9 plain"), "ok");
+        attach(subject);
+        ASSERT_TRUE(vm_->setLimit(32 * mib));
+        if (hammered) {
+            ASSERT_EQ(subject.command("hammer 2"), "ok");
+            ASSERT_EQ(subject.command("await 2000"), "ok");
+        }
+        subject.kill();
+        EXPECT_TRUE(awaitEnded());
+        EXPECT_EQ(vm_->status().state, "gone");
+        EXPECT_EQ(vm_->setLimit(40 * mib).error().code, ErrorCode::processGone);
+        EXPECT_EQ(vm_->detach().error().code, ErrorCode::processGone);
+        vm_.reset();
+        ended_ = false;
+    }
+}
+
+TEST_P(VmMemoryTest, manyAttachmentsLeaveNothingBehind) {
+    SubjectProcess subject(32 * mib, GetParam());
+    ASSERT_EQ(subject.command("fill 10 plain"), "ok");
+    const Anatomy before(subject.pid());
+    for (int i = 0; i < 20; ++i) {
+        attach(subject);
+        ASSERT_TRUE(vm_->setLimit(20 * mib));
+        if (i % 2 == 0) {
+            ASSERT_TRUE(awaitLimitMet());
+        }
+        expectDetached(subject);
+    }
+    EXPECT_EQ(subject.command("verify"), "ok 8192");
+    const Anatomy after(subject.pid());
+    EXPECT_EQ(before.threads, after.threads);
+    EXPECT_EQ(before.descriptors, after.descriptors);
+    EXPECT_EQ(before.mappings, after.mappings);
+}
+
+TEST_P(VmMemoryTest, badLimitsAndSecondAttachmentsAreRefused) {
+    SubjectProcess subject(64 * mib, GetParam());
+    attach(subject);
+    for (const std::uint64_t limit : {std::uint64_t{1}, limitFloor(64 * mib) - 1, 64 * mib + 1}) {
+        const auto set = vm_->setLimit(limit);
+        ASSERT_FALSE(set);
+        EXPECT_EQ(set.error().code, ErrorCode::invalidLimit);
+        EXPECT_NE(set.error().message.find("67108864"), std::string::npos) << set.error().message;
+    }
+    EXPECT_EQ(vm_->status().limitBytes, 0U);
+    expectDetached(subject);
+    EXPECT_EQ(vm_, nullptr);
+}
+
+INSTANTIATE_TEST_SUITE_P(Pages, VmMemoryTest, ::testing::Bool(),
+                         [](const auto& parameter) { return parameter.param ? "Huge" : "Small"; });
+
+TEST(Attach, failsWithoutATraceWhereTheDeviceIsMissing) {
+    SubjectProcess subject(16 * mib, false);
+    const Anatomy before(subject.pid());
+    const auto attached = attach(subject.pid(), subject.guestRam(), 8, "/nonexistent/userfaultfd");
+    ASSERT_FALSE(attached);
+    EXPECT_EQ(attached.error().code, ErrorCode::notSupported);
+    EXPECT_NE(attached.error().message.find("/nonexistent/userfaultfd"), std::string::npos);
+    // A device that is something else: the process is entered, and left as it was.
+    const auto wrong = attach(subject.pid(), subject.guestRam(), 8, "/dev/null");
+    ASSERT_FALSE(wrong);
+    EXPECT_NE(wrong.error().message.find("USERFAULTFD_IOC_NEW"), std::string::npos) << wrong.error().message;
+    const Anatomy after(subject.pid());
+    EXPECT_EQ(before.threads, after.threads);
+    EXPECT_EQ(before.descriptors, after.descriptors);
+    EXPECT_EQ(before.mappings, after.mappings);
+    EXPECT_EQ(subject.command("verify"), "ok 4096");
+}
+
+TEST(Attach, aProcessThatIsGoneIsAnError) {
+    SubjectProcess subject(16 * mib, false);
+    const auto pid = subject.pid();
+    const auto ram = subject.guestRam();
+    subject.kill();
+    const auto attached = attach(pid, ram, 8);
+    ASSERT_FALSE(attached);
+    EXPECT_EQ(attached.error().code, ErrorCode::processGone);
+}
+
+}  // namespace
+}  // namespace thermocline::memory
