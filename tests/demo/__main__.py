@@ -46,7 +46,7 @@ def _run_in(stack, options, terminal):
     guest = stack.enter_context(testbed.guest("demo", options.memory))
     guest.start()
     try:
-        measured = Scenario(terminal, guest, client.domain(guest.uuid), options.limit, _fill(options.memory)).run()
+        measured = Scenario(terminal, guest, client.wait_for_domain(guest.uuid), options.limit, _fill(options.memory)).run()
     except TestbedError as error:
         raise TestbedError(f"{error}\nthermoclined says:\n{daemon.log_tail()}") from None
     return measured, testbed.accelerator

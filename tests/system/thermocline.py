@@ -46,7 +46,8 @@ class Thermocline:
         self.client = self.daemon.start()
 
     def domain(self, guest):
-        return self.client.domain(guest.uuid)
+        """The guest's D-Bus object; REQUIRES: libvirt knows the domain."""
+        return self.client.wait_for_domain(guest.uuid)
 
     def attached(self, guest, limit=0):
         """Attaches, and where a limit is given waits until it is met; returns the D-Bus object."""

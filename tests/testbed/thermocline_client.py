@@ -63,6 +63,20 @@ class Client:
     def domain(self, uuid):
         return DomainObject(self, uuid)
 
+    def wait_for_domain(self, uuid, seconds=15.0):
+        """The daemon hears of a new domain a moment after libvirt made it."""
+        domain = self.domain(uuid)
+        deadline = Deadline(seconds)
+        added = self.connection.signal_subscribe(BUS_NAME, MANAGER, "DomainAdded", ROOT_PATH, None, 0, lambda *_: None)
+        try:
+            while domain.path not in self.manager("ListDomains")[0]:
+                if deadline.over:
+                    raise TestbedError(f"thermoclined does not hear of {uuid}")
+                iterate(deadline)
+        finally:
+            self.connection.signal_unsubscribe(added)
+        return domain
+
     def has_owner(self):
         return self.call("/org/freedesktop/DBus", "org.freedesktop.DBus", "NameHasOwner",
                          GLib.Variant("(s)", (BUS_NAME,)), bus_name="org.freedesktop.DBus")[0]

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What cannot be done is refused with a typed error and a message that helps, on D-Bus and on the command line, and
+nothing is left half done."""
+
+import pytest
+
+from testbed.sizes import MIB
+from testbed.thermocline_client import ThermoclineError
+
+from .qemu_state import QemuState, require_unchanged
+
+FAILURE, USAGE, UNREACHABLE, NO_SUCH_DOMAIN, NOT_SUPPORTED = 1, 2, 3, 4, 5
+_NOBODY = "4fd1be53-0000-4000-8000-000000000000"
+
+
+def refused(name, action, *arguments):
+    """Runs the action, which must fail with that error; returns its message."""
+    with pytest.raises(ThermoclineError) as failure:
+        action(*arguments)
+    assert failure.value.name == name, failure.value
+    assert len(failure.value.message) > 10
+    return failure.value.message
+
+
+def refused_by_cli(thermocline, code, *arguments):
+    outcome = thermocline.ctl(*arguments)
+    assert outcome.code == code, outcome
+    assert outcome.err.strip() and "Traceback" not in outcome.err
+    return outcome.err
+
+
+def test_unknown_domain(thermocline):
+    from gi.repository import GLib
+
+    def lookup(method, text):
+        thermocline.client.manager(method, GLib.Variant("(s)", (text,)))
+
+    assert "no-such-vm" in refused("NoSuchDomain", lookup, "LookupByName", "no-such-vm")
+    assert _NOBODY in refused("NoSuchDomain", lookup, "LookupByUuid", _NOBODY)
+    refused("InvalidArgument", lookup, "LookupByUuid", "not a uuid")
+    for command in (("attach",), ("detach",), ("status",), ("history",)):
+        assert "no-such-vm" in refused_by_cli(thermocline, NO_SUCH_DOMAIN, *command, "no-such-vm")
+    refused_by_cli(thermocline, NO_SUCH_DOMAIN, "limit", "no-such-vm", "512M")
+
+
+def test_domain_that_is_shut_off(thermocline, own_guest):
+    guest = own_guest("off")
+    guest.define()
+    domain = thermocline.domain(guest)
+    assert "virsh start" in refused("DomainNotRunning", domain.attach)
+    refused_by_cli(thermocline, FAILURE, "attach", guest.name)
+    figures = domain.figures()
+    assert (figures["State"], figures["Managed"], figures["Running"]) == ("detached", False, False)
+
+
+def test_what_needs_an_attached_domain(thermocline, guest):
+    domain = thermocline.domain(guest)
+    refused("NotAttached", domain.detach)
+    refused("NotAttached", domain.set_limit, 128 * MIB)
+    refused_by_cli(thermocline, FAILURE, "detach", guest.name)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 16 * MIB - 1, 256 * MIB + 1, 1 << 62, (1 << 64) - 1])
+def test_limit_out_of_bounds(thermocline, guest, limit):
+    domain = thermocline.domain(guest)
+    domain.attach()
+    domain.set_limit(200 * MIB)
+    refused("InvalidLimit", domain.set_limit, limit)
+    assert domain.figures()["LimitBytes"] == 200 * MIB
+
+
+@pytest.mark.parametrize("text", ["12X", "", "-5M", "M", "1..5G", "lots", "99999999999999999999G"])
+def test_limit_that_is_no_size(thermocline, guest, text):
+    thermocline.domain(guest).attach()
+    refused_by_cli(thermocline, USAGE, "limit", "--", guest.name, text)
+    assert thermocline.domain(guest).figures()["LimitBytes"] == 0
+
+
+@pytest.mark.parametrize("text", ["0", "1M", "1G"])
+def test_limit_out_of_bounds_by_cli(thermocline, guest, text):
+    thermocline.domain(guest).attach()
+    refused_by_cli(thermocline, FAILURE, "limit", guest.name, text)
+    assert thermocline.domain(guest).figures()["LimitBytes"] == 0
+
+
+def test_second_attach(thermocline, guest):
+    domain = thermocline.domain(guest)
+    domain.attach()
+    before = domain.figures()
+    refused("AlreadyAttached", domain.attach)
+    refused_by_cli(thermocline, FAILURE, "attach", guest.name)
+    figures = domain.figures()
+    assert (figures["State"], figures["AttachPauseMicroseconds"]) == ("attached", before["AttachPauseMicroseconds"])
+    assert len(thermocline.daemon.managers()) == 1
+
+
+def test_attach_by_two_daemons(testbed, thermocline, guest):
+    from .thermocline import Thermocline
+
+    thermocline.domain(guest).attach()
+    with Thermocline(testbed) as second:
+        domain = second.domain(guest)
+        message = refused("NotSupported", domain.attach)
+        assert "attached" in message
+        assert domain.figures()["State"] == "detached"
+    assert thermocline.domain(guest).figures()["State"] == "attached"
+    guest.fill(16 * MIB)
+    guest.verify()
+
+
+@pytest.mark.parametrize("kind, options, word", [
+    ("locked", {"memory_backing": "<locked/>", "memory_tune": "<hard_limit unit='MiB'>2048</hard_limit>"}, "lock"),
+    ("shared", {"memory_backing": "<source type='memfd'/><access mode='shared'/>"}, "shared"),
+])
+def test_memory_that_cannot_be_taken(thermocline, own_guest, kind, options, word):
+    guest = own_guest(kind, **options).start()
+    guest.fill(16 * MIB)
+    before = QemuState.of(guest)
+    domain = thermocline.domain(guest)
+    message = refused("NotSupported", domain.attach)
+    assert word in message.lower()
+    figures = domain.figures()
+    assert (figures["State"], figures["Managed"], figures["Supported"]) == ("detached", False, False)
+    assert word in figures["SupportReason"].lower() and figures["SupportFix"]
+    assert word in refused_by_cli(thermocline, NOT_SUPPORTED, "attach", guest.name).lower()
+    require_unchanged(guest, before)
+    guest.verify()
+
+
+def test_history_with_a_wrong_resolution(thermocline, guest):
+    refused("InvalidArgument", thermocline.domain(guest).history, 0, 0, "weekly")
+
+
+def test_wrong_usage_of_the_command_line(thermocline):
+    assert thermocline.ctl("frobnicate").code == USAGE
+    assert thermocline.ctl("attach").code == USAGE
+    assert thermocline.ctl("--help").code == 0
