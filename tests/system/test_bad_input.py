@@ -3,35 +3,18 @@
 nothing is left half done."""
 
 import pytest
+from gi.repository import GLib
 
 from testbed.sizes import MIB
-from testbed.thermocline_client import ThermoclineError
 
 from .qemu_state import QemuState, require_unchanged
+from .refusals import FAILURE, NO_SUCH_DOMAIN, NOT_SUPPORTED, USAGE, refused, refused_by_cli
+from .thermocline import Thermocline
 
-FAILURE, USAGE, UNREACHABLE, NO_SUCH_DOMAIN, NOT_SUPPORTED = 1, 2, 3, 4, 5
 _NOBODY = "4fd1be53-0000-4000-8000-000000000000"
 
 
-def refused(name, action, *arguments):
-    """Runs the action, which must fail with that error; returns its message."""
-    with pytest.raises(ThermoclineError) as failure:
-        action(*arguments)
-    assert failure.value.name == name, failure.value
-    assert len(failure.value.message) > 10
-    return failure.value.message
-
-
-def refused_by_cli(thermocline, code, *arguments):
-    outcome = thermocline.ctl(*arguments)
-    assert outcome.code == code, outcome
-    assert outcome.err.strip() and "Traceback" not in outcome.err
-    return outcome.err
-
-
 def test_unknown_domain(thermocline):
-    from gi.repository import GLib
-
     def lookup(method, text):
         thermocline.client.manager(method, GLib.Variant("(s)", (text,)))
 
@@ -95,8 +78,6 @@ def test_second_attach(thermocline, guest):
 
 
 def test_attach_by_two_daemons(testbed, thermocline, guest):
-    from .thermocline import Thermocline
-
     thermocline.domain(guest).attach()
     with Thermocline(testbed) as second:
         domain = second.domain(guest)
