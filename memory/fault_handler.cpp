@@ -38,10 +38,12 @@ FaultHandler::FaultHandler(Pager& pager, Userfault& guest, const Budget& budget,
       messages_(messagesPerRead),
       thread_([this, process] { run(process); }) {}
 
-FaultHandler::~FaultHandler() {
+FaultHandler::~FaultHandler() { stop(); }
+
+void FaultHandler::stop() {
     stop_ = true;
     roomMade();
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
 }
 
 void FaultHandler::roomMade() {

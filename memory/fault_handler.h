@@ -30,11 +30,12 @@ class FaultHandler {
 
     /// Starts the thread. `process` is a pidfd; all references outlive the handler.
     FaultHandler(Pager& pager, Userfault& guest, const Budget& budget, int process, Hooks hooks);
-    /// Stops and joins it. Faults that come later wait in the kernel.
     ~FaultHandler();
     FaultHandler(const FaultHandler&) = delete;
     FaultHandler& operator=(const FaultHandler&) = delete;
 
+    /// Stops and joins the thread. Faults that come later wait in the kernel.
+    void stop();
     /// Any thread: there is room again.
     void roomMade();
     /// Any thread: does a fault wait for room?

@@ -83,12 +83,13 @@ VmMemory::VmMemory(Options options, Attachment attachment, AddressMap addresses,
 
 Result<void> VmMemory::registerStaging() {
     const StagingArea area(attachment_.footprint.staging, pages_.blocks());
-    const auto ready = [&]() -> Result<void> {
-        THERMOCLINE_TRY(guest_.enable(guestFeatures));
-        THERMOCLINE_TRY(drop_.enable(abi::uffdFeatureMove));
-        THERMOCLINE_TRY(guest_.registerMissing(area.staging()));
-        return drop_.registerMissing(area.drops());
-    }();
+    THERMOCLINE_TRY(guest_.enable(guestFeatures));
+    THERMOCLINE_TRY(drop_.enable(abi::uffdFeatureMove));
+    THERMOCLINE_TRY(guest_.registerMissing(area.staging()));
+    return drop_.registerMissing(area.drops());
+}
+
+void VmMemory::start() {
     reclaimer_ = std::make_unique<Reclaimer>(pager_, *store_, budget_, [this] {
         if (faults_->waitsForRoom()) faults_->roomMade();
     });
@@ -99,14 +100,13 @@ Result<void> VmMemory::registerStaging() {
                                 gone_ = true;
                                 if (options_.processEnded) options_.processEnded();
                             }});
-    return ready;
 }
 
 VmMemory::~VmMemory() {
-    // The reclaimer's last step may need an event read, and the fault thread calls the reclaimer: stop one, end the other.
+    // In this order: the reclaimer's last step may need an event read. The objects stay until both threads have ended, since each
+    // calls the other.
     if (reclaimer_) reclaimer_->stop();
-    faults_.reset();
-    reclaimer_.reset();
+    if (faults_) faults_->stop();
     ::munmap(lanes_, laneCount * THERMOCLINE_LANE_BYTES);
     removeFiles();
 }
@@ -137,14 +137,16 @@ Result<void> VmMemory::setLimit(std::uint64_t bytes) {
 Result<void> VmMemory::detach() {
     if (detached_) return fail(ErrorCode::notAttached, "the VM has been detached");
     if (gone_) return fail(ErrorCode::processGone, "the VM's process has ended");
-    reclaimer_->setLimit(0);
-    THERMOCLINE_TRY(reclaimer_->awaitRestored());
+    if (reclaimer_) {
+        reclaimer_->setLimit(0);
+        THERMOCLINE_TRY(reclaimer_->awaitRestored());
+    }
     detached_ = true;
     const StagingArea area(attachment_.footprint.staging, pages_.blocks());
     (void)guest_.unregister(area.staging());
     (void)drop_.unregister(area.drops());
-    reclaimer_->stop();
-    faults_.reset();
+    if (reclaimer_) reclaimer_->stop();
+    if (faults_) faults_->stop();
     for (auto& agent : agents_) {
         agent.exit();
         agent.run();
@@ -175,7 +177,7 @@ Status VmMemory::status() const {
     status.usedBytes = status.residentBytes + status.stagedBytes + status.storeBytes + status.metadataBytes;
     status.limitBytes = budget_.limit();
     status.limitMet = status.limitBytes == 0 || status.usedBytes <= status.limitBytes;
-    status.limitNote = reclaimer_->note();
+    if (reclaimer_) status.limitNote = reclaimer_->note();
     status.stagedFaults = counters.stagedFaults;
     status.coldFaults = counters.coldFaults;
     status.zeroFaults = counters.zeroFaults;

@@ -39,17 +39,20 @@ class VmMemory {
         std::string userfaultfdDevice = "/dev/userfaultfd";
     };
 
-    /// Attaches; until a limit is set the guest's RAM is not even registered and costs nothing. Needs CAP_SYS_PTRACE,
-    /// which may be dropped afterwards. On error nothing is left behind. Errors: as attach(); outOfMemory.
+    /// Attaches; until a limit is set the guest's RAM is not even registered and costs nothing. Needs CAP_SYS_PTRACE. Starts no
+    /// thread, so that the caller can drop its privileges before start(). On error nothing is left behind. Errors: as
+    /// memory::attach(); outOfMemory.
     static Result<std::unique_ptr<VmMemory>> attach(Options options);
     /// Stops managing at once, wherever pages are: for when the process has ended. A living VM is to be detach()ed first.
     ~VmMemory();
     VmMemory(const VmMemory&) = delete;
     VmMemory& operator=(const VmMemory&) = delete;
 
+    /// Starts to serve. REQUIRES: once, before setLimit().
+    void start();
     /// 0 = none. Returns at once; reclaim goes on behind. Error: invalidLimit, naming the range that is allowed.
     Result<void> setLimit(std::uint64_t bytes);
-    /// Brings every page back, unregisters, sends the agent threads away. What is left in the VM's process is for cure(), which needs
+    /// Brings every page back, unregisters (before start() there is nothing to bring back), sends the agent threads away. What is left in the VM's process is for cure(), which needs
     /// privileges. Errors: outOfMemory and what it takes; processGone; the VM then stays managed, without a limit.
     Result<void> detach();
 

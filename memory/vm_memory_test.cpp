@@ -9,14 +9,14 @@
 
 #include <condition_variable>
 #include <filesystem>
-#include <set>
 
-#include "memory/process_map.h"
+#include "memory/testing/anatomy.h"
 #include "memory/testing/subject_process.h"
 
 namespace thermocline::memory {
 namespace {
 
+using testing::Anatomy;
 using testing::SubjectProcess;
 constexpr std::uint64_t mib = 1U << 20;
 
@@ -35,6 +35,7 @@ class VmMemoryTest : public ::testing::TestWithParam<bool> {
         auto vm = VmMemory::attach({subject.pid(), subject.guestRam(), directory_, [this] { processEnded(); }});
         ASSERT_TRUE(vm) << vm.error().message;
         vm_ = std::move(*vm);
+        vm_->start();
     }
     void processEnded() {
         const std::lock_guard lock(mutex_);
@@ -69,21 +70,6 @@ class VmMemoryTest : public ::testing::TestWithParam<bool> {
     std::mutex mutex_;
     std::condition_variable changed_;
     bool ended_ = false;
-};
-
-/// What a process consists of, as far as an attachment could change it.
-struct Anatomy {
-    std::set<std::string> threads;
-    std::set<std::string> descriptors;
-    std::string mappings;
-
-    explicit Anatomy(pid_t pid) {
-        for (const auto& entry : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task"))
-            threads.insert(entry.path().filename());
-        for (const auto& entry : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/fd"))
-            descriptors.insert(entry.path().filename().string() + std::filesystem::read_symlink(entry.path()).string());
-        mappings = readProcFile("/proc/" + std::to_string(pid) + "/maps").value();
-    }
 };
 
 TEST_P(VmMemoryTest, limitTouchLiftDetachKeepEveryByte) {

@@ -13,7 +13,7 @@ extern char** environ;
 
 namespace thermocline::memory::testing {
 
-SubjectProcess::SubjectProcess(std::uint64_t bytes, bool huge) {
+SubjectProcess::SubjectProcess(std::uint64_t bytes, bool huge, std::vector<std::string> arguments) {
     std::array<int, 2> in{};
     std::array<int, 2> out{};
     if (::pipe2(in.data(), O_CLOEXEC) != 0 || ::pipe2(out.data(), O_CLOEXEC) != 0) throw std::runtime_error("pipe2");
@@ -26,8 +26,10 @@ SubjectProcess::SubjectProcess(std::uint64_t bytes, bool huge) {
     posix_spawn_file_actions_adddup2(&actions, childInput.get(), 0);
     posix_spawn_file_actions_adddup2(&actions, childOutput.get(), 1);
     std::string path = THERMOCLINE_SUBJECT;
-    std::array<char*, 2> arguments{path.data(), nullptr};
-    const int error = ::posix_spawn(&pid_, path.c_str(), &actions, nullptr, arguments.data(), environ);
+    std::vector<char*> argv{path.data()};
+    for (auto& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    const int error = ::posix_spawn(&pid_, path.c_str(), &actions, nullptr, argv.data(), environ);
     posix_spawn_file_actions_destroy(&actions);
     if (error != 0) throw std::runtime_error("cannot start " + path);
     const auto mapped = command("map " + std::to_string(bytes) + (huge ? " huge" : " small"));

@@ -18,7 +18,8 @@ namespace thermocline::memory::testing {
 class SubjectProcess {
   public:
     /// `huge`: its memory may be transparent huge pages.
-    SubjectProcess(std::uint64_t bytes, bool huge);
+    /// `arguments`: ignored by the subject, seen in its command line (so that it can look like QEMU).
+    SubjectProcess(std::uint64_t bytes, bool huge, std::vector<std::string> arguments = {});
     /// Kills the process.
     ~SubjectProcess();
     SubjectProcess(const SubjectProcess&) = delete;

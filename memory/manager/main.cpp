@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// thermocline-manager: the process that manages the memory of one VM. Started by thermoclined; docs/manager-protocol.md.
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "common/unique_fd.h"
+#include "memory/guest_ram.h"
+#include "memory/manager/control_server.h"
+#include "memory/manager/privileges.h"
+#include "memory/manager/protocol.h"
+#include "memory/process_map.h"
+#include "memory/support.h"
+#include "memory/vm_memory.h"
+
+namespace thermocline::manager {
+namespace {
+
+struct Arguments {
+    pid_t pid = 0;
+    std::string stateDirectory;
+    std::string name;
+    int readyFd = -1;
+    std::string userfaultfdDevice = "/dev/userfaultfd";
+};
+
+/// Writes a file so that it is there whole or not at all, readable for its owner only.
+Result<void> writePrivateFile(const std::string& path, const std::string& text) {
+    const auto temporary = path + ".new";
+    const UniqueFd file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+    if (!file.valid() || ::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
+        ::rename(temporary.c_str(), path.c_str()) != 0)
+        return failErrno(path);
+    return {};
+}
+
+void removeStateFiles(const std::string& directory) {
+    for (const char* name : {socketFileName, attachmentFileName, memory::arenaFileName, memory::pageMapFileName})
+        ::unlink((directory + "/" + name).c_str());
+}
+
+/// Undoes a fresh attachment: nothing was staged yet.
+void undo(std::unique_ptr<memory::VmMemory> vm) {
+    const auto footprint = vm->footprint();
+    if (const auto detached = vm->detach(); !detached)
+        spdlog::error("undoing the attach: {}", detached.error().message);
+    vm.reset();
+    if (const auto cured = memory::cure(footprint); !cured)
+        spdlog::error("undoing the attach: {}", cured.error().message);
+}
+
+Result<void> runManager(const Arguments& arguments, const std::function<void(const nlohmann::json&)>& ready) {
+    const auto ram = memory::discoverGuestRam(arguments.pid);
+    if (!ram) return tl::unexpected(ram.error());
+    auto server = ControlServer::listen(arguments.stateDirectory + "/" + socketFileName);
+    if (!server) return tl::unexpected(server.error());
+    auto attached = memory::VmMemory::attach({arguments.pid, ram->ranges, arguments.stateDirectory,
+                                               [&server] { (*server)->processEnded(); }, arguments.userfaultfdDevice});
+    if (!attached) return tl::unexpected(attached.error());
+    auto vm = std::move(*attached);
+    const auto recorded = writePrivateFile(arguments.stateDirectory + "/" + attachmentFileName,
+                                           nlohmann::json(vm->footprint()).dump(2) + "\n");
+    if (!recorded) {
+        undo(std::move(vm));
+        return recorded;
+    }
+    // Before any other thread exists: capabilities and seccomp filters belong to threads.
+    if (const auto dropped = dropPrivileges(); !dropped) {
+        spdlog::error("{}", dropped.error().message);
+        undo(std::move(vm));
+        return dropped;
+    }
+    vm->start();
+    ready({{"ok", true}, {"status", vm->status()}});
+    spdlog::info("{}: {} bytes of guest RAM attached, process {} stopped for {} us", arguments.name, ram->bytes(),
+                 arguments.pid, vm->footprint().pauseMicroseconds);
+    (*server)->run(*vm);
+    spdlog::info("{}: {}", arguments.name, vm->status().state);
+    return {};
+}
+
+int run(const Arguments& arguments) {
+    // The daemon that started us may end before us: neither its terminal nor a closed pipe may end the VM's manager.
+    ::setsid();
+    ::signal(SIGPIPE, SIG_IGN);
+    ::signal(SIGHUP, SIG_IGN);
+    UniqueFd readyFd(arguments.readyFd);
+    const auto ready = [&](const nlohmann::json& packet) {
+        const auto line = packet.dump() + "\n";
+        if (readyFd.valid()) (void)!::write(readyFd.get(), line.data(), line.size());
+        readyFd.reset();
+    };
+    const auto result = runManager(arguments, ready);
+    if (result) return 0;
+    removeStateFiles(arguments.stateDirectory);
+    ready({{"ok", false}, {"error", errorToJson(result.error())}});
+    spdlog::error("{}: {}", arguments.name, result.error().message);
+    return 1;
+}
+
+int cure(const Arguments& arguments) {
+    const auto path = arguments.stateDirectory + "/" + attachmentFileName;
+    const auto text = memory::readProcFile(path);
+    if (!text) {
+        spdlog::error("{}", text.error().message);
+        return 1;
+    }
+    const auto json = nlohmann::json::parse(*text, nullptr, false);
+    if (json.is_discarded()) {
+        spdlog::error("{} is damaged", path);
+        return 1;
+    }
+    const auto footprint = json.get<memory::Footprint>();
+    if (footprint.pid != arguments.pid) {
+        spdlog::error("{} is about process {}, not {}", path, footprint.pid, arguments.pid);
+        return 1;
+    }
+    const auto cured = memory::cure(footprint);
+    if (!cured && cured.error().code != ErrorCode::processGone && cured.error().code != ErrorCode::notAttached) {
+        spdlog::error("{}", cured.error().message);
+        return 1;
+    }
+    removeStateFiles(arguments.stateDirectory);
+    return 0;
+}
+
+int probe(const Arguments& arguments) {
+    nlohmann::json answer;
+    if (arguments.pid == 0) {
+        const auto host = memory::probeHost(arguments.userfaultfdDevice);
+        answer = {{"usable", host.usable}, {"mechanism", host.mechanism}, {"findings", nlohmann::json::array()}};
+        for (const auto& finding : host.findings)
+            answer["findings"].push_back(
+                {{"name", finding.name}, {"ok", finding.ok}, {"detail", finding.detail}, {"fix", finding.fix}});
+    } else {
+        const auto guest = memory::probeGuest(arguments.pid);
+        if (!guest) {
+            answer = {{"usable", false}, {"error", errorToJson(guest.error())}};
+        } else {
+            answer = {{"usable", guest->usable},
+                      {"mechanism", guest->mechanism},
+                      {"memory_bytes", guest->memoryBytes},
+                      {"reason", guest->reason},
+                      {"fix", guest->fix}};
+        }
+    }
+    fmt::print("{}\n", answer.dump(2));
+    return answer["usable"].get<bool>() ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace thermocline::manager
+
+int main(int argc, char** argv) {
+    using namespace thermocline::manager;
+    spdlog::set_default_logger(spdlog::stderr_color_mt("thermocline-manager"));
+    Arguments arguments;
+    CLI::App app("Manages the memory of one running virtual machine; started by thermoclined.");
+    app.set_version_flag("--version", THERMOCLINE_VERSION);
+    app.require_subcommand(1);
+    app.footer("Example:\n  thermocline-manager probe --pid $(cat /run/libvirt/qemu/vm1.pid)");
+    auto* runCommand = app.add_subcommand("run", "Attach to a process and manage its guest's RAM until it ends");
+    auto* cureCommand = app.add_subcommand("cure", "Remove what a detached manager left in the process");
+    auto* probeCommand = app.add_subcommand("probe", "Tell whether this host, or a process, can be overcommitted");
+    for (auto* command : {runCommand, cureCommand}) {
+        command->add_option("--pid", arguments.pid, "Process of the VM")->required()->check(CLI::PositiveNumber);
+        command->add_option("--state-dir", arguments.stateDirectory, "Private directory of this VM, on tmpfs")
+            ->required()
+            ->check(CLI::ExistingDirectory);
+    }
+    runCommand->add_option("--name", arguments.name, "Name of the VM, for the log")->required();
+    runCommand->add_option("--ready-fd", arguments.readyFd, "Where to write one line of JSON once attached, or not");
+    probeCommand->add_option("--pid", arguments.pid, "Process of the VM")->check(CLI::PositiveNumber);
+    for (auto* command : {runCommand, probeCommand})
+        command->add_option("--userfaultfd-device", arguments.userfaultfdDevice, "Device to get userfaultfds from")
+            ->capture_default_str();
+    CLI11_PARSE(app, argc, argv);
+    if (*runCommand) return run(arguments);
+    if (*cureCommand) return cure(arguments);
+    return probe(arguments);
+}
