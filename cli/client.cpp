@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/client.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <string_view>
+#include <utility>
+
+#include "dbus/domain_proxy.h"
+#include "dbus/manager_proxy.h"
+
+namespace thermocline::cli {
+namespace {
+
+constexpr const char* busName = "org.thermocline1";
+constexpr const char* rootPath = "/org/thermocline1";
+constexpr const char* domainInterface = "org.thermocline1.Domain";
+constexpr std::string_view errorPrefix = "org.thermocline1.Error.";
+
+class ManagerProxy final : public sdbus::ProxyInterfaces<org::thermocline1::Manager_proxy, sdbus::ObjectManager_proxy> {
+  public:
+    explicit ManagerProxy(sdbus::IConnection& connection) : ProxyInterfaces(connection, busName, rootPath) {
+        registerProxy();
+    }
+    ManagerProxy(const ManagerProxy&) = delete;
+    ManagerProxy& operator=(const ManagerProxy&) = delete;
+    ~ManagerProxy() { unregisterProxy(); }
+
+  private:
+    // Only calls are made; nobody runs a loop that would deliver signals.
+    void onDomainAdded(const sdbus::ObjectPath& /*domain*/) override {}
+    void onDomainRemoved(const sdbus::ObjectPath& /*domain*/) override {}
+    void onInterfacesAdded(
+        const sdbus::ObjectPath& /*path*/,
+        const std::map<std::string, std::map<std::string, sdbus::Variant>>& /*interfaces*/) override {}
+    void onInterfacesRemoved(const sdbus::ObjectPath& /*path*/,
+                             const std::vector<std::string>& /*interfaces*/) override {}
+};
+
+class DomainProxy final : public sdbus::ProxyInterfaces<org::thermocline1::Domain_proxy> {
+  public:
+    DomainProxy(sdbus::IConnection& connection, const std::string& path) : ProxyInterfaces(connection, busName, path) {
+        registerProxy();
+    }
+    DomainProxy(const DomainProxy&) = delete;
+    DomainProxy& operator=(const DomainProxy&) = delete;
+    ~DomainProxy() { unregisterProxy(); }
+};
+
+using Properties = std::map<std::string, sdbus::Variant>;
+
+/// A property that an older daemon does not have keeps its default.
+template <typename T>
+void take(const Properties& properties, const char* name, T& target) {
+    if (const auto found = properties.find(name); found != properties.end()) target = found->second.get<T>();
+}
+
+DomainFigures toFigures(std::string path, const Properties& properties) {
+    DomainFigures figures;
+    figures.path = std::move(path);
+    take(properties, "Name", figures.name);
+    take(properties, "Uuid", figures.uuid);
+    take(properties, "Pid", figures.pid);
+    take(properties, "Running", figures.running);
+    take(properties, "State", figures.state);
+    take(properties, "StateNote", figures.stateNote);
+    take(properties, "Managed", figures.managed);
+    take(properties, "Mechanism", figures.mechanism);
+    take(properties, "Supported", figures.supported);
+    take(properties, "SupportReason", figures.supportReason);
+    take(properties, "SupportFix", figures.supportFix);
+    take(properties, "MemoryBytes", figures.memoryBytes);
+    take(properties, "ResidentBytes", figures.residentBytes);
+    take(properties, "StagedBytes", figures.stagedBytes);
+    take(properties, "ColdBytes", figures.coldBytes);
+    take(properties, "StoreBytes", figures.storeBytes);
+    take(properties, "MetadataBytes", figures.metadataBytes);
+    take(properties, "UsedBytes", figures.usedBytes);
+    take(properties, "LimitBytes", figures.limitBytes);
+    take(properties, "LimitMet", figures.limitMet);
+    take(properties, "LimitNote", figures.limitNote);
+    take(properties, "Faults", figures.faults);
+    take(properties, "StagedFaults", figures.stagedFaults);
+    take(properties, "ColdFaults", figures.coldFaults);
+    take(properties, "ZeroFaults", figures.zeroFaults);
+    take(properties, "EvictedPages", figures.evictedPages);
+    take(properties, "StallNanoseconds", figures.stallNanoseconds);
+    take(properties, "StallRatio", figures.stallRatio);
+    take(properties, "AttachPauseMicroseconds", figures.attachPauseMicroseconds);
+    take(properties, "ManagerRssBytes", figures.managerRssBytes);
+    return figures;
+}
+
+/// Runs `call`, which talks to the daemon, and turns what sdbus-c++ throws into a Failure.
+template <typename Call>
+auto guarded(Call call) -> Expected<decltype(call())> {
+    try {
+        if constexpr (std::is_void_v<decltype(call())>) {
+            call();
+            return {};
+        } else {
+            return call();
+        }
+    } catch (const sdbus::Error& error) {
+        return tl::unexpected<Failure>(toFailure(error));
+    }
+}
+
+constexpr const char* startIt = "start it: systemctl start thermoclined (or, as root: thermoclined &)";
+
+}  // namespace
+
+Failure toFailure(const sdbus::Error& error) {
+    const std::string& name = error.getName();
+    const std::string& message = error.getMessage();
+    if (name.starts_with(errorPrefix)) {
+        const std::string ours = name.substr(errorPrefix.size());
+        const auto code = errorCodeFromName(ours);
+        return {code == ErrorCode::noSuchDomain   ? ExitCode::noSuchDomain
+                : code == ErrorCode::notSupported ? ExitCode::notSupported
+                                                  : ExitCode::failure,
+                ours, message};
+    }
+    if (name == "org.freedesktop.DBus.Error.AccessDenied")
+        return {ExitCode::failure, "PermissionDenied",
+                fmt::format("{}; run thermoctl as root, or add yourself to the group libvirt", message)};
+    if (name == "org.freedesktop.DBus.Error.UnknownObject" || name == "org.freedesktop.DBus.Error.UnknownMethod")
+        return {ExitCode::noSuchDomain, "NoSuchDomain", "the domain is gone"};
+    constexpr std::array unreachable{
+        "org.freedesktop.DBus.Error.ServiceUnknown",  "org.freedesktop.DBus.Error.NameHasNoOwner",
+        "org.freedesktop.DBus.Error.NoReply",         "org.freedesktop.DBus.Error.Disconnected",
+        "org.freedesktop.DBus.Error.NoServer",        "org.freedesktop.DBus.Error.FileNotFound",
+        "org.freedesktop.DBus.Error.Spawn.ExecFailed"};
+    if (std::find(unreachable.begin(), unreachable.end(), name) != unreachable.end())
+        return {ExitCode::unreachable, "DaemonUnreachable",
+                fmt::format("thermoclined does not answer ({}); {}", message, startIt)};
+    return {ExitCode::failure, name, message};
+}
+
+Expected<Client> Client::connect(const std::string& bus) {
+    try {
+        auto connection = bus == "system"    ? sdbus::createSystemBusConnection()
+                          : bus == "session" ? sdbus::createSessionBusConnection()
+                                             : sdbus::createSessionBusConnectionWithAddress(bus);
+        return Client(std::move(connection));
+    } catch (const sdbus::Error& error) {
+        return fail(ExitCode::unreachable, "DaemonUnreachable",
+                    fmt::format("cannot connect to the bus \"{}\" ({}); start it (systemctl start dbus, or dbus-daemon "
+                                "--system --fork), then thermoclined",
+                                bus, error.getMessage()));
+    }
+}
+
+Expected<ManagerFigures> Client::manager() {
+    return guarded([&] {
+        ManagerProxy proxy(*connection_);
+        return ManagerFigures{proxy.Version(), proxy.HypervisorState(), proxy.HypervisorUri(), proxy.HypervisorDetail()};
+    });
+}
+
+Expected<std::vector<memory::Finding>> Client::doctor() {
+    return guarded([&] {
+        std::vector<memory::Finding> findings;
+        for (const auto& finding : ManagerProxy(*connection_).Doctor())
+            findings.push_back({finding.get<0>(), finding.get<1>(), finding.get<2>(), finding.get<3>()});
+        return findings;
+    });
+}
+
+Expected<std::vector<DomainFigures>> Client::domains() {
+    return guarded([&] {
+        std::vector<DomainFigures> domains;
+        for (const auto& [path, interfaces] : ManagerProxy(*connection_).GetManagedObjects())
+            if (const auto domain = interfaces.find(domainInterface); domain != interfaces.end())
+                domains.push_back(toFigures(path, domain->second));
+        std::sort(domains.begin(), domains.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+        return domains;
+    });
+}
+
+Expected<DomainFigures> Client::figuresOf(const std::string& path) {
+    return guarded([&] {
+        Properties properties;
+        sdbus::createProxy(*connection_, busName, path)
+            ->callMethod("GetAll")
+            .onInterface("org.freedesktop.DBus.Properties")
+            .withArguments(std::string(domainInterface))
+            .storeResultsTo(properties);
+        return toFigures(path, properties);
+    });
+}
+
+Expected<DomainFigures> Client::domain(const std::string& nameOrUuid) {
+    auto path = guarded([&] { return ManagerProxy(*connection_).LookupByName(nameOrUuid); });
+    if (!path && path.error().code != ExitCode::unreachable) {
+        // A name may look like a UUID, so names come first; of two failures the name's is the one to tell.
+        if (auto byUuid = guarded([&] { return ManagerProxy(*connection_).LookupByUuid(nameOrUuid); })) path = *byUuid;
+    }
+    if (!path) return tl::unexpected<Failure>(path.error());
+    return figuresOf(*path);
+}
+
+Expected<DomainFigures> Client::refresh(const DomainFigures& domain) { return figuresOf(domain.path); }
+
+Expected<void> Client::attach(const DomainFigures& domain) {
+    return guarded([&] { DomainProxy(*connection_, domain.path).Attach(); });
+}
+
+Expected<void> Client::detach(const DomainFigures& domain) {
+    return guarded([&] { DomainProxy(*connection_, domain.path).Detach(); });
+}
+
+Expected<void> Client::setLimit(const DomainFigures& domain, std::uint64_t bytes) {
+    return guarded([&] { DomainProxy(*connection_, domain.path).SetLimit(bytes); });
+}
+
+Expected<void> Client::clearLimit(const DomainFigures& domain) {
+    return guarded([&] { DomainProxy(*connection_, domain.path).ClearLimit(); });
+}
+
+Expected<std::vector<HistorySample>> Client::history(const DomainFigures& domain,
+                                                     std::chrono::system_clock::time_point since,
+                                                     const std::string& resolution) {
+    return guarded([&] {
+        const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since.time_since_epoch()).count();
+        std::vector<HistorySample> samples;
+        for (const auto& row : DomainProxy(*connection_, domain.path)
+                                   .GetHistory(static_cast<std::uint64_t>(std::max<std::int64_t>(seconds, 0)), 0, resolution))
+            samples.push_back({row.get<0>(), row.get<1>(), row.get<2>(), row.get<3>(), row.get<4>(), row.get<5>(),
+                               row.get<6>(), row.get<7>(), row.get<8>(), row.get<9>(), row.get<10>(), row.get<11>(),
+                               row.get<12>(), row.get<13>(), row.get<14>(), row.get<15>(), row.get<16>()});
+        return samples;
+    });
+}
+
+}  // namespace thermocline::cli

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sdbus-c++/sdbus-c++.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/failure.h"
+#include "memory/support.h"
+
+namespace thermocline::cli {
+
+/// All properties of org.thermocline1.Domain, in one moment.
+struct DomainFigures {
+    std::string path;
+    std::string name, uuid, state, stateNote, mechanism, supportReason, supportFix, limitNote;
+    bool running = false, managed = false, supported = false, limitMet = true;
+    std::uint32_t pid = 0;
+    std::uint64_t memoryBytes = 0, residentBytes = 0, stagedBytes = 0, coldBytes = 0, storeBytes = 0, metadataBytes = 0,
+                  usedBytes = 0, limitBytes = 0, faults = 0, stagedFaults = 0, coldFaults = 0, zeroFaults = 0,
+                  evictedPages = 0, stallNanoseconds = 0, attachPauseMicroseconds = 0, managerRssBytes = 0;
+    double stallRatio = 0;
+
+    [[nodiscard]] bool attached() const { return state == "attached" || state == "detaching"; }
+    /// Memory that the host has back: what the store holds, less what it takes.
+    [[nodiscard]] std::uint64_t savedBytes() const {
+        const auto taken = storeBytes + metadataBytes;
+        return coldBytes > taken ? coldBytes - taken : 0;
+    }
+};
+
+struct ManagerFigures {
+    std::string version, hypervisorState, hypervisorUri, hypervisorDetail;
+};
+
+/// One row of GetHistory (dbus/org.thermocline1.Domain.xml).
+struct HistorySample {
+    std::uint64_t time = 0;
+    std::uint32_t span = 1;
+    std::uint64_t memory = 0, resident = 0, staged = 0, cold = 0, store = 0, metadata = 0, used = 0, limit = 0;
+    std::uint64_t faults = 0, stagedFaults = 0, coldFaults = 0, zeroFaults = 0, evictedPages = 0, stallNanoseconds = 0;
+    double stallRatioMax = 0;
+    bool operator==(const HistorySample&) const = default;
+};
+
+/// thermoclined over D-Bus, as blocking calls. Failures carry the exit code that they mean. Not thread-safe: one client
+/// per thread.
+class Client {
+  public:
+    /// `bus`: "system", "session" or an address. Failures: unreachable.
+    static Expected<Client> connect(const std::string& bus);
+
+    Expected<ManagerFigures> manager();
+    Expected<std::vector<memory::Finding>> doctor();
+    /// All domains, by name.
+    Expected<std::vector<DomainFigures>> domains();
+    /// By name, else by UUID. Failures: noSuchDomain.
+    Expected<DomainFigures> domain(const std::string& nameOrUuid);
+    Expected<DomainFigures> refresh(const DomainFigures& domain);
+
+    /// These return when it is done, however long it takes.
+    Expected<void> attach(const DomainFigures& domain);
+    Expected<void> detach(const DomainFigures& domain);
+    Expected<void> setLimit(const DomainFigures& domain, std::uint64_t bytes);
+    Expected<void> clearLimit(const DomainFigures& domain);
+    /// resolution: "raw", "minute", "auto".
+    Expected<std::vector<HistorySample>> history(const DomainFigures& domain, std::chrono::system_clock::time_point since,
+                                                 const std::string& resolution);
+
+  private:
+    explicit Client(std::unique_ptr<sdbus::IConnection> connection) : connection_(std::move(connection)) {}
+    Expected<DomainFigures> figuresOf(const std::string& path);
+
+    std::unique_ptr<sdbus::IConnection> connection_;
+};
+
+/// What a D-Bus error means for whoever called thermoctl.
+Failure toFailure(const sdbus::Error& error);
+
+}  // namespace thermocline::cli
