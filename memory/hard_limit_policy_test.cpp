@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "memory/hard_limit_policy.h"
+
+#include <gtest/gtest.h>
+
+namespace thermocline::memory {
+namespace {
+
+constexpr std::uint64_t mib = 1U << 20;
+using Action = HardLimitPolicy::Action;
+
+TEST(HardLimitPolicy, startsBelowTheLimitAndStopsWithHeadroom) {
+    const HardLimitPolicy policy(512 * mib);
+    EXPECT_EQ(policy.headroom(), 16 * mib);
+    EXPECT_FALSE(policy.mustStart(504 * mib));
+    EXPECT_TRUE(policy.mustStart(504 * mib + 1));
+    EXPECT_EQ(policy.next({496 * mib, 400 * mib, 0}), Action::nothing);
+    EXPECT_NE(policy.next({496 * mib + 1, 400 * mib, 0}), Action::nothing);
+}
+
+TEST(HardLimitPolicy, keepsAnEighthStagedBeforeItEvicts) {
+    const HardLimitPolicy policy(512 * mib);
+    EXPECT_EQ(policy.next({600 * mib, 560 * mib, 0}), Action::stage);
+    EXPECT_EQ(policy.next({600 * mib, 491 * mib, 69 * mib}), Action::stage);
+    EXPECT_EQ(policy.next({600 * mib, 490 * mib, 70 * mib}), Action::evict);
+}
+
+TEST(HardLimitPolicy, headroomIsBounded) {
+    EXPECT_EQ(HardLimitPolicy(16 * mib).headroom(), 2 * mib);
+    EXPECT_EQ(HardLimitPolicy(1024 * 1024 * mib).headroom(), 64 * mib);
+}
+
+}  // namespace
+}  // namespace thermocline::memory

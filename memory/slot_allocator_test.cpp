@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "memory/slot_allocator.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+
+namespace thermocline::memory {
+namespace {
+
+TEST(SlotAllocator, slotsNeverOverlapUnderChurn) {
+    std::uint64_t released = 0;
+    SlotAllocator allocator(256, [&](std::uint64_t) { ++released; });
+    std::map<std::uint64_t, Slot> live;  // by offset
+    std::mt19937 random(1);
+    std::uint64_t bytes = 0;
+    for (int i = 0; i < 60000; ++i) {
+        if (live.empty() || (random() % 100 < 55 && live.size() < 4000)) {
+            const auto slot = allocator.allocate(static_cast<std::uint32_t>(1 + random() % SlotAllocator::maxSlotBytes));
+            if (!slot) continue;
+            const auto next = live.lower_bound(slot->offset());
+            ASSERT_TRUE(next == live.end() || slot->offset() + slot->bytes <= next->first);
+            if (next != live.begin()) {
+                const auto& previous = std::prev(next)->second;
+                ASSERT_LE(previous.offset() + previous.bytes, slot->offset());
+            }
+            ASSERT_EQ(slot->offset() / SlotAllocator::slabBytes,
+                      (slot->offset() + slot->bytes - 1) / SlotAllocator::slabBytes);
+            live.emplace(slot->offset(), *slot);
+            bytes += slot->bytes;
+        } else {
+            auto victim = std::next(live.begin(), static_cast<std::ptrdiff_t>(random() % live.size()));
+            bytes -= victim->second.bytes;
+            allocator.free(victim->second);
+            live.erase(victim);
+        }
+        ASSERT_EQ(allocator.usedBytes(), bytes);
+    }
+    for (const auto& [offset, slot] : live) allocator.free(slot);
+    EXPECT_EQ(allocator.usedBytes(), 0U);
+    EXPECT_LE(allocator.slabBytesInUse(), SlotAllocator::emptySlabsKept * SlotAllocator::slabBytes);
+    allocator.trim();
+    EXPECT_EQ(allocator.slabBytesInUse(), 0U);
+    EXPECT_GT(released, 0U);
+}
+
+TEST(SlotAllocator, isFullAtItsBound) {
+    SlotAllocator allocator(2, [](std::uint64_t) {});
+    std::vector<Slot> slots;
+    while (const auto slot = allocator.allocate(4096)) slots.push_back(*slot);
+    EXPECT_EQ(slots.size(), 2 * 16U);
+    EXPECT_FALSE(allocator.allocate(1));
+    allocator.free(slots.back());
+    EXPECT_TRUE(allocator.allocate(4096));
+    EXPECT_FALSE(allocator.allocate(1)) << "a slab serves one size at a time";
+    for (std::size_t i = 16; i < slots.size(); ++i) allocator.free(slots[i]);
+    EXPECT_TRUE(allocator.allocate(1)) << "an empty slab serves any size";
+}
+
+}  // namespace
+}  // namespace thermocline::memory
