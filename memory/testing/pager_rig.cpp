@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "memory/testing/pager_rig.h"
+
+#include <sys/mman.h>
+
+#include <filesystem>
+#include <stdexcept>
+#include <thread>
+
+#include "memory/kernel_abi.h"
+
+namespace thermocline::memory::testing {
+namespace {
+
+template <typename T>
+T require(Result<T> result) {
+    if (!result) throw std::runtime_error(result.error().message);
+    if constexpr (!std::is_void_v<T>) return std::move(*result);
+}
+
+}  // namespace
+
+PagerRig::PagerRig(SubjectProcess& subject) {
+    char path[] = "/dev/shm/thermocline-rig-XXXXXX";
+    directory_ = ::mkdtemp(path);
+    AddressMap addresses(subject.guestRam());
+    pages_ = std::make_unique<PageMap>(require(PageMap::create(directory_ + "/pagemap", addresses.blocks())));
+    store_ = require(ColdStore::create(directory_ + "/arena", addresses.blocks() * blockBytes));
+    attachment_ = require(attach(subject.pid(), subject.guestRam(), addresses.blocks()));
+    lanes_ = static_cast<thermocline_lane*>(::mmap(nullptr, laneCount * THERMOCLINE_LANE_BYTES, PROT_READ | PROT_WRITE,
+                                                   MAP_SHARED, attachment_.control.get(), 0));
+    for (std::size_t i = 0; i < laneCount; ++i)
+        agents_.emplace_back(reinterpret_cast<thermocline_lane*>(reinterpret_cast<std::byte*>(lanes_) +
+                                                                 i * THERMOCLINE_LANE_BYTES),
+                             [] { return false; });
+    guest_ = std::make_unique<Userfault>(std::move(attachment_.guestUffd));
+    drop_ = std::make_unique<Userfault>(std::move(attachment_.dropUffd));
+    memory_ = std::make_unique<ProcessMemory>(std::move(attachment_.memory), std::move(attachment_.pagemap));
+    const StagingArea area(attachment_.footprint.staging, addresses.blocks());
+    require(guest_->enable(UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMAP |
+                           UFFD_FEATURE_THREAD_ID | abi::uffdFeatureMove));
+    require(drop_->enable(abi::uffdFeatureMove));
+    require(guest_->registerMissing(area.staging()));
+    require(drop_->registerMissing(area.drops()));
+    pager_ = std::make_unique<Pager>(attachment_.footprint, std::move(addresses), *guest_, *drop_, *memory_, *pages_,
+                                     *store_, std::array{&agents_[0], &agents_[1]});
+    budget_ = std::make_unique<Budget>(*pager_, *store_);
+}
+
+PagerRig::~PagerRig() {
+    if (faults_) {
+        restoreAll();
+        (void)pager_->unregisterGuest();
+        faults_->stop();
+    }
+    const StagingArea area(attachment_.footprint.staging, pages_->blocks());
+    (void)guest_->unregister(area.staging());
+    (void)drop_->unregister(area.drops());
+    for (auto& agent : agents_) {
+        agent.exit();
+        agent.run();
+    }
+    (void)cure(attachment_.footprint);
+    ::munmap(lanes_, laneCount * THERMOCLINE_LANE_BYTES);
+    std::filesystem::remove_all(directory_);
+}
+
+void PagerRig::serve() {
+    faults_ = std::make_unique<FaultHandler>(*pager_, *guest_, *budget_, attachment_.process.get(),
+                                             FaultHandler::Hooks{[] {}, [] { return true; }, [] {}});
+    require(pager_->registerGuest());
+}
+
+template <typename Do>
+void PagerRig::eachBlock(Do&& action) {
+    for (BlockNumber block = 0; block < pages_->blocks(); ++block)
+        while (action(block) == Step::retry) std::this_thread::yield();
+}
+
+std::uint64_t PagerRig::stageAll() {
+    eachBlock([&](BlockNumber block) { return pager_->stage(block); });
+    return pages_->count(PageState::staged);
+}
+
+std::uint64_t PagerRig::evictAll() {
+    eachBlock([&](BlockNumber block) { return pager_->evict(block); });
+    return pages_->count(PageState::cold) + pages_->count(PageState::filled);
+}
+
+void PagerRig::restoreAll() {
+    eachBlock([&](BlockNumber block) { return pager_->restore(block); });
+}
+
+}  // namespace thermocline::memory::testing
