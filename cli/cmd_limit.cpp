@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <optional>
 
 #include "cli/output.h"
 #include "common/byte_size.h"
@@ -24,29 +25,27 @@ void addLimitCommand(CLI::App& app, Common& common) {
     command->add_option("SIZE", *size, "a size, or none")->required();
     command->callback([&common, name, size] {
         common.run = [&common, name, size]() -> Expected<ExitCode> {
-            std::uint64_t bytes = 0;
-            if (*size != "none") {  // a mistake is told before anything is asked of the daemon
+            // A mistake is told before anything is asked of the daemon. 0 is a size, if no limit: the daemon says so.
+            std::optional<std::uint64_t> bytes;
+            if (*size != "none") {
                 const auto parsed = parseByteSize(*size);
                 if (!parsed) return fail(ExitCode::usage, "InvalidLimit", parsed.error().message);
-                if (*parsed == 0)
-                    return fail(ExitCode::usage, "InvalidLimit",
-                                fmt::format("0 is no limit; to lift the limit: thermoctl limit {} none", *name));
                 bytes = *parsed;
             }
             auto target = findTarget(common, *name);
             if (!target) return tl::unexpected<Failure>(target.error());
-            const auto set = bytes == 0 ? target->client.clearLimit(target->domain)
-                                        : target->client.setLimit(target->domain, bytes);
+            const auto set =
+                bytes ? target->client.setLimit(target->domain, *bytes) : target->client.clearLimit(target->domain);
             if (!set) return tl::unexpected<Failure>(set.error());
             const auto now = target->client.refresh(target->domain);
             if (!now) return tl::unexpected<Failure>(now.error());
             if (common.json)
                 printJson(toJson(*now));
-            else if (bytes == 0)
+            else if (!bytes)
                 fmt::print("{}: no limit\n", now->name);
             else
-                fmt::print("{}: limit {}, used {}{}\n", now->name, formatByteSize(bytes), formatByteSize(now->usedBytes),
-                           now->usedBytes > bytes ? "; it is being brought down, see thermoctl top" : "");
+                fmt::print("{}: limit {}, used {}{}\n", now->name, formatByteSize(*bytes), formatByteSize(now->usedBytes),
+                           now->usedBytes > *bytes ? "; it is being brought down, see thermoctl top" : "");
             return ExitCode::ok;
         };
     });

@@ -45,7 +45,8 @@ Daemon::Daemon(Parts parts)
                    [this](Domain& domain) {
                        if (observer_ != nullptr) observer_->domainChanged(domain);
                        if (!entries_.at(domain.uuid()).known) removeForgotten();
-                   }} {}
+                   },
+                   parts.managerEndPatience} {}
 
 Daemon::~Daemon() = default;
 

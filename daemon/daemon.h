@@ -41,7 +41,8 @@ class Daemon : private Hypervisor::Listener {
         RuntimeDirectory& runtime;
         const QemuProcesses& processes;
         std::filesystem::path managerExecutable;
-        std::chrono::milliseconds managerTimeout = std::chrono::seconds(60);
+        std::chrono::milliseconds managerTimeout = std::chrono::seconds(60);     ///< to get ready, and to cure
+        std::chrono::milliseconds managerEndPatience = std::chrono::seconds(10);  ///< to end once it is done
         std::function<Result<memory::GuestSupport>(pid_t)> probeGuest = memory::probeGuest;
     };
 
@@ -89,7 +90,7 @@ class Daemon : private Hypervisor::Listener {
     std::map<std::string, Entry> entries_;
     bool removalPosted_ = false;
     bool connected_ = false;
-    std::string detail_ = "not connected to libvirt yet";
+    std::string detail_ = "not connected to libvirtd yet; it is being tried";
 };
 
 /// "6695EB01F6A4830479AA97F2502E193F" -> "6695eb01-f6a4-8304-79aa-97f2502e193f". invalidArgument for anything else.

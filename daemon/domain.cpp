@@ -239,11 +239,16 @@ Result<void> Domain::openClient() {
 void Domain::subscribe(Done done) {
     client_->subscribe([this, done = std::move(done)](Result<void> subscribed) {
         if (!subscribed) return noAnswer(subscribed.error(), done);
-        enter(State::attached);
-        if (policy_.limitBytes == status_.limitBytes) return done({});
+        if (policy_.limitBytes == status_.limitBytes) {
+            enter(State::attached);
+            return done({});
+        }
+        // Whoever waits for "attached" shall find the saved limit in force.
         applyLimit(policy_.limitBytes, [this, done](Result<void> applied) {
+            if (!applied && applied.error().code == ErrorCode::processGone) return done(std::move(applied));
             // The attach itself succeeded; RAM may have become smaller than the limit that was saved.
-            if (!applied) enter(state_, fmt::format("the saved limit is not applied: {}", applied.error().message));
+            enter(State::attached,
+                  applied ? std::string() : fmt::format("the saved limit is not applied: {}", applied.error().message));
             done({});
         });
     });

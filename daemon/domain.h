@@ -49,6 +49,8 @@ class Domain : private ManagerClient::Listener {
         const RuntimeDirectory& runtime;
         std::function<Result<memory::GuestSupport>(pid_t)> probe;
         std::function<void(Domain&)> changed;  ///< anything that the accessors below say
+        /// How long a manager may take to end once it has nothing to do any more.
+        std::chrono::milliseconds endPatience = std::chrono::seconds(10);
     };
 
     Domain(Environment& environment, std::string uuid, std::string name);
@@ -107,7 +109,7 @@ class Domain : private ManagerClient::Listener {
     void watchVm(UniqueFd pidfd);
     void onVmEnded();
     void onManagerEnded();
-    void expectManagerEnd(std::chrono::milliseconds patience);
+    void expectManagerEnd();
     /// Takes what the manager left out of the VM's process; on success the domain is detached.
     void cure(Done done);
     void clearUp();

@@ -11,14 +11,8 @@
 #include "daemon/domain.h"
 
 namespace thermocline {
-namespace {
 
 using namespace std::chrono_literals;
-
-// How long a manager may take to end once it has nothing to do any more.
-constexpr std::chrono::milliseconds endPatience = 10s;
-
-}  // namespace
 
 void Domain::detach(Done done) {
     if (state_ == State::attaching || state_ == State::detaching)
@@ -47,7 +41,7 @@ void Domain::detach(Done done) {
         if (answer) {
             leaving_ = true;
             status_ = std::move(*answer);
-            expectManagerEnd(endPatience);
+            expectManagerEnd();
             return;
         }
         if (answer.error().code == ErrorCode::processGone) return;  // onManagerEnded finds out why
@@ -68,23 +62,23 @@ void Domain::onVmEnded() {
     vmSource_.reset();  // it stays readable
     spdlog::info("domain {}: its process {} has ended", info_.name, vmPid_);
     // A manager that runs ends by itself once it noticed; one that is still attaching gives its answer.
-    if (managerPidfd_.valid()) return expectManagerEnd(endPatience);
+    if (managerPidfd_.valid()) return expectManagerEnd();
     if (state_ == State::failed) clearUp();
 }
 
 void Domain::onGone() {
     spdlog::debug("domain {}: its manager says that the VM is gone", info_.name);
-    expectManagerEnd(endPatience);
+    expectManagerEnd();
 }
 
 void Domain::onClosed() {
     // The process' end decides what this means; it follows at once, or the manager is out of its mind.
-    if (managerPidfd_.valid()) expectManagerEnd(endPatience);
+    if (managerPidfd_.valid()) expectManagerEnd();
 }
 
-void Domain::expectManagerEnd(std::chrono::milliseconds patience) {
+void Domain::expectManagerEnd() {
     if (patience_.active()) return;
-    patience_ = environment_.loop.after(patience, [this] {
+    patience_ = environment_.loop.after(environment_.endPatience, [this] {
         patience_.reset();
         if (vmEnded() || leaving_) {
             spdlog::error("domain {}: its manager has nothing left to do but does not end; killing it", info_.name);
@@ -174,7 +168,7 @@ void Domain::adopt(const DomainRecord& record) {
         return cure([](const Result<void>&) {});
     }
     spdlog::info("domain {}: found its manager again, process {}", info_.name, client_->managerPid());
-    if (!lives) expectManagerEnd(endPatience);
+    if (!lives) expectManagerEnd();
     const Done done = [this](const Result<void>& attached) {
         if (!attached) spdlog::error("domain {}: its manager: {}", info_.name, attached.error().message);
     };
