@@ -1,0 +1,474 @@
+// SPDX-License-Identifier: Apache-2.0
+// The life of a domain, with real processes: the VM and its manager are fakes that only sit there and talk.
+#include "daemon/domain.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <optional>
+
+#include "daemon/testing/fake_manager.h"
+#include "daemon/testing/fake_vm.h"
+#include "db/testing/temporary_directory.h"
+
+namespace thermocline {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::HasSubstr;
+using State = Domain::State;
+using testing::FakeManagerMood;
+using testing::FakeVm;
+
+constexpr const char* uuid = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
+constexpr std::uint64_t mib = 1 << 20;
+
+class DomainTest : public ::testing::Test {
+  protected:
+    DomainTest() { startVm(); }
+
+    void TearDown() override {
+        // The end of the VM ends its manager, and with the domain's directory the mount can go.
+        vm_->end();
+        if (domain_) {
+            EXPECT_TRUE(loop_.runUntil([&] { return domain_->idle(); }, 10s));
+            domain_.reset();
+        }
+    }
+
+    void startVm() {
+        vm_ = std::make_unique<FakeVm>(uuid);
+        if (domain_) domain_->update({uuid, "vm", true, false, 512 * mib});
+    }
+    void makeDomain() {
+        domain_ = std::make_unique<Domain>(environment_, uuid, "vm");
+        domain_->update({uuid, "vm", true, false, 512 * mib});
+    }
+    /// Another daemon: nothing of the first one's memory, but what it left on disk and in processes.
+    void restartDaemon() {
+        domain_.reset();
+        domain_ = std::make_unique<Domain>(environment_, uuid, "vm");
+        const auto records = runtime_.domains();
+        ASSERT_EQ(records.size(), 1U);
+        domain_->adopt(records[0]);
+    }
+    Result<void> finish(const std::function<void(Domain::Done)>& request) {
+        std::optional<Result<void>> result;
+        request([&](Result<void> done) { result = std::move(done); });
+        if (!loop_.runUntil([&] { return result.has_value(); }, 10s)) return fail(ErrorCode::internal, "no answer in time");
+        return *result;
+    }
+    Result<void> attach() {
+        return finish([&](Domain::Done done) { domain_->attach(std::move(done)); });
+    }
+    Result<void> detach() {
+        return finish([&](Domain::Done done) { domain_->detach(std::move(done)); });
+    }
+    Result<void> setLimit(std::uint64_t bytes) {
+        return finish([&](Domain::Done done) { domain_->setLimit(bytes, std::move(done)); });
+    }
+    Result<void> clearLimit() {
+        return finish([&](Domain::Done done) { domain_->clearLimit(std::move(done)); });
+    }
+    bool reaches(State state) {
+        return loop_.runUntil([&] { return domain_->state() == state; }, 10s);
+    }
+    /// REQUIRES: attached.
+    pid_t managerPid() {
+        struct Nobody : ManagerClient::Listener {
+            void onStatus(const manager::Status& /*status*/) override {}
+            void onGone() override {}
+            void onClosed() override {}
+        } nobody;
+        return ManagerClient::connect(loop_, directory() / manager::socketFileName, nobody).value()->managerPid();
+    }
+    [[nodiscard]] std::filesystem::path directory() const { return runtime_.domainDirectory(uuid); }
+    [[nodiscard]] db::Policy saved() { return policies_.load(uuid).value(); }
+    static void expectError(const Result<void>& result, ErrorCode code, const std::string& words) {
+        ASSERT_FALSE(result);
+        EXPECT_EQ(result.error().code, code) << result.error().message;
+        EXPECT_THAT(result.error().message, HasSubstr(words));
+    }
+
+    thermocline::testing::TemporaryDirectory temporary_;
+    EventLoop loop_;
+    db::Database database_ = db::Database::open(temporary_.path() / "thermocline.db").value();
+    db::PolicyStore policies_{database_};
+    RuntimeDirectory runtime_ = RuntimeDirectory::open(temporary_.path() / "run").value();
+    QemuProcesses processes_{temporary_.path()};
+    ManagerProcesses managers_{loop_, THERMOCLINE_FAKE_MANAGER, 2s};
+    int probes_ = 0;
+    int changes_ = 0;
+    Domain::Environment environment_{loop_,
+                                     managers_,
+                                     policies_,
+                                     processes_,
+                                     runtime_,
+                                     [this](pid_t) -> Result<memory::GuestSupport> {
+                                         ++probes_;
+                                         return memory::GuestSupport{false, "none", 0, "locked", "remove <locked/>"};
+                                     },
+                                     [this](Domain&) { ++changes_; },
+                                     500ms};
+    std::unique_ptr<FakeVm> vm_;
+    std::unique_ptr<Domain> domain_;
+};
+
+TEST_F(DomainTest, attachesAndRemembersIt) {
+    makeDomain();
+    EXPECT_EQ(domain_->pid(), vm_->pid());
+    EXPECT_EQ(domain_->memoryBytes(), 512 * mib);
+    ASSERT_TRUE(attach());
+    EXPECT_EQ(domain_->state(), State::attached);
+    EXPECT_EQ(domain_->status().pid, vm_->pid());
+    EXPECT_EQ(domain_->status().attachPauseMicroseconds, 321U);
+    EXPECT_TRUE(domain_->support().usable);
+    EXPECT_EQ(probes_, 0);  // what is attached is not probed
+    EXPECT_EQ(saved(), (db::Policy{true, 0}));
+    struct stat info {};
+    ASSERT_EQ(::stat(directory().c_str(), &info), 0);
+    EXPECT_EQ(info.st_mode & 07777U, 0700U);
+    // Figures come once a second.
+    EXPECT_TRUE(loop_.runUntil([&] { return domain_->status().faults == 10; }, 5s));
+}
+
+TEST_F(DomainTest, refusesASecondAttach) {
+    makeDomain();
+    std::optional<Result<void>> first;
+    domain_->attach([&](Result<void> done) { first = std::move(done); });
+    expectError(attach(), ErrorCode::busy, "is attaching");
+    expectError(detach(), ErrorCode::busy, "is attaching");
+    ASSERT_TRUE(loop_.runUntil([&] { return first.has_value(); }, 10s));
+    EXPECT_TRUE(*first);
+    expectError(attach(), ErrorCode::alreadyAttached, "attached already");
+    EXPECT_EQ(domain_->state(), State::attached);
+}
+
+TEST_F(DomainTest, needsARunningDomain) {
+    makeDomain();
+    domain_->update({uuid, "vm", false, false, 512 * mib});
+    expectError(attach(), ErrorCode::domainNotRunning, "virsh start vm");
+    expectError(setLimit(100 * mib), ErrorCode::domainNotRunning, "is not running");
+    expectError(clearLimit(), ErrorCode::domainNotRunning, "is not running");
+    expectError(detach(), ErrorCode::notAttached, "is not attached");
+    EXPECT_EQ(saved(), db::Policy{});
+    EXPECT_EQ(domain_->pid(), 0);
+    EXPECT_FALSE(domain_->support().usable);
+    EXPECT_EQ(domain_->support().fix, "virsh start vm");
+}
+
+TEST_F(DomainTest, waitsForADomainThatIsStillArriving) {
+    makeDomain();
+    ASSERT_TRUE(policies_.save(uuid, "vm", {true, 0}));
+    domain_ = std::make_unique<Domain>(environment_, uuid, "vm");
+    domain_->update({uuid, "vm", true, true, 512 * mib});
+    expectError(attach(), ErrorCode::busy, "still arriving");
+    EXPECT_EQ(domain_->state(), State::detached);
+    domain_->update({uuid, "vm", true, false, 512 * mib});
+    EXPECT_TRUE(reaches(State::attached));
+}
+
+TEST_F(DomainTest, aRefusalLeavesNothingBehind) {
+    makeDomain();
+    const FakeManagerMood mood("refuse");
+    expectError(attach(), ErrorCode::notSupported, "locked memory; remove <locked/>");
+    EXPECT_EQ(domain_->state(), State::detached);
+    EXPECT_EQ(saved(), db::Policy{});
+    EXPECT_FALSE(std::filesystem::exists(directory()));
+    EXPECT_EQ(domain_->support().reason, "locked");
+    EXPECT_EQ(domain_->support().fix, "remove <locked/>");
+    (void)domain_->support();
+    EXPECT_EQ(probes_, 1);  // not looked at again at once
+}
+
+TEST_F(DomainTest, aManagerThatDiesHalfwayIsCuredAway) {
+    makeDomain();
+    const FakeManagerMood mood("die");
+    expectError(attach(), ErrorCode::internal, "exited with status 9 before it was ready");
+    EXPECT_EQ(domain_->state(), State::detached);
+    EXPECT_FALSE(std::filesystem::exists(directory()));
+    EXPECT_EQ(saved(), db::Policy{});
+}
+
+TEST_F(DomainTest, aManagerThatTalksNonsenseIsCuredAway) {
+    makeDomain();
+    const FakeManagerMood mood("garbage");
+    expectError(attach(), ErrorCode::internal, "before it was ready");
+    EXPECT_EQ(domain_->state(), State::detached);
+}
+
+TEST_F(DomainTest, aManagerThatIsSilentIsKilled) {
+    makeDomain();
+    const FakeManagerMood mood("silent");
+    expectError(attach(), ErrorCode::internal, "did not get ready in time");
+    EXPECT_EQ(domain_->state(), State::detached);
+}
+
+TEST_F(DomainTest, whatCannotBeCuredIsFailedUntilTheVmEnds) {
+    makeDomain();
+    {
+        const FakeManagerMood mood("die,cure-refuses");
+        expectError(attach(), ErrorCode::internal, "before it was ready");
+    }
+    EXPECT_EQ(domain_->state(), State::failed);
+    EXPECT_THAT(domain_->stateNote(), HasSubstr("100 pages are still cold"));
+    EXPECT_TRUE(std::filesystem::exists(directory()));
+    expectError(attach(), ErrorCode::busy, "thermoctl detach vm");
+    vm_->end();
+    EXPECT_TRUE(reaches(State::detached));
+    EXPECT_FALSE(std::filesystem::exists(directory()));
+}
+
+TEST_F(DomainTest, aMissingManagerIsAnError) {
+    ManagerProcesses missing(loop_, temporary_.path() / "no-such-program", 2s);
+    Domain::Environment environment{loop_,    missing,  policies_,          processes_,
+                                    runtime_, environment_.probe, environment_.changed, 500ms};
+    domain_ = std::make_unique<Domain>(environment, uuid, "vm");
+    domain_->update({uuid, "vm", true, false, 512 * mib});
+    expectError(attach(), ErrorCode::systemError, "no-such-program");
+    EXPECT_EQ(domain_->state(), State::detached);
+    EXPECT_FALSE(std::filesystem::exists(directory()));
+    domain_.reset();
+}
+
+TEST_F(DomainTest, limitsAreCheckedSavedAndApplied) {
+    makeDomain();
+    expectError(setLimit(100 * mib), ErrorCode::notAttached, "thermoctl attach vm");
+    ASSERT_TRUE(attach());
+    expectError(setLimit(0), ErrorCode::invalidLimit, "thermoctl limit vm none");
+    expectError(setLimit(32 * mib - 1), ErrorCode::invalidLimit, "below the floor of vm, which is 32.0 MiB");
+    expectError(setLimit(512 * mib + 1), ErrorCode::invalidLimit, "above the RAM of vm, which is 512.0 MiB");
+    expectError(setLimit(UINT64_MAX), ErrorCode::invalidLimit, "above the RAM");
+    EXPECT_EQ(saved(), (db::Policy{true, 0}));
+    EXPECT_EQ(domain_->limitBytes(), 0U);
+    EXPECT_TRUE(setLimit(512 * mib));
+    EXPECT_TRUE(setLimit(32 * mib));
+    EXPECT_EQ(domain_->limitBytes(), 32 * mib);
+    EXPECT_EQ(domain_->status().coldBytes, 480 * mib);
+    EXPECT_EQ(saved(), (db::Policy{true, 32 * mib}));
+    EXPECT_TRUE(clearLimit());
+    EXPECT_EQ(domain_->limitBytes(), 0U);
+    EXPECT_EQ(saved(), (db::Policy{true, 0}));
+}
+
+TEST_F(DomainTest, aLimitThatTheManagerRefusesIsNotKept) {
+    makeDomain();
+    const FakeManagerMood mood("limit-fails");
+    ASSERT_TRUE(attach());
+    expectError(setLimit(64 * mib), ErrorCode::invalidLimit, "the manager does not like it");
+    EXPECT_EQ(saved(), (db::Policy{true, 0}));
+}
+
+TEST_F(DomainTest, whatCannotBeSavedIsNotDone) {
+    makeDomain();
+    ASSERT_TRUE(database_.execute("PRAGMA query_only = ON"));
+    expectError(attach(), ErrorCode::databaseError, "thermocline.db");
+    EXPECT_EQ(domain_->state(), State::detached);
+    EXPECT_FALSE(domain_->managed());
+    ASSERT_TRUE(database_.execute("PRAGMA query_only = OFF"));
+    ASSERT_TRUE(attach());
+    ASSERT_TRUE(setLimit(64 * mib));
+    ASSERT_TRUE(database_.execute("PRAGMA query_only = ON"));
+    expectError(setLimit(128 * mib), ErrorCode::databaseError, "thermocline.db");
+    expectError(clearLimit(), ErrorCode::databaseError, "thermocline.db");
+    expectError(detach(), ErrorCode::databaseError, "thermocline.db");
+    EXPECT_EQ(domain_->state(), State::attached);
+    EXPECT_EQ(domain_->limitBytes(), 64 * mib);
+}
+
+TEST_F(DomainTest, detachesAndForgets) {
+    makeDomain();
+    ASSERT_TRUE(attach());
+    ASSERT_TRUE(setLimit(64 * mib));
+    const auto manager = openPidfd(managerPid());
+    ASSERT_TRUE(manager);
+    ASSERT_TRUE(detach());
+    EXPECT_EQ(domain_->state(), State::detached);
+    EXPECT_TRUE(hasEnded(*manager));
+    EXPECT_FALSE(std::filesystem::exists(directory()));
+    EXPECT_EQ(saved(), db::Policy{});
+    EXPECT_EQ(domain_->status().residentBytes, 0U);
+    expectError(detach(), ErrorCode::notAttached, "is not attached");
+    EXPECT_TRUE(attach());  // and again
+    EXPECT_EQ(domain_->limitBytes(), 0U);
+}
+
+TEST_F(DomainTest, aDetachThatFailsChangesNothing) {
+    makeDomain();
+    const FakeManagerMood mood("detach-fails");
+    ASSERT_TRUE(attach());
+    ASSERT_TRUE(setLimit(64 * mib));
+    expectError(detach(), ErrorCode::outOfMemory, "has not the memory");
+    EXPECT_EQ(domain_->state(), State::attached);
+    EXPECT_EQ(domain_->limitBytes(), 64 * mib);
+    EXPECT_EQ(saved(), (db::Policy{true, 64 * mib}));
+}
+
+TEST_F(DomainTest, aVmThatEndsDuringTheDetachIsDetached) {
+    makeDomain();
+    const FakeManagerMood mood("detach-hangs");
+    ASSERT_TRUE(attach());
+    std::optional<Result<void>> detached;
+    domain_->detach([&](Result<void> done) { detached = std::move(done); });
+    EXPECT_EQ(domain_->state(), State::detaching);
+    expectError(setLimit(64 * mib), ErrorCode::busy, "is detaching");
+    vm_->end();
+    ASSERT_TRUE(loop_.runUntil([&] { return detached.has_value(); }, 10s));
+    EXPECT_TRUE(*detached);
+    EXPECT_EQ(domain_->state(), State::detached);
+}
+
+TEST_F(DomainTest, theEndOfTheVmClearsUp) {
+    makeDomain();
+    ASSERT_TRUE(attach());
+    domain_->update({uuid, "vm", false, false, 512 * mib});
+    EXPECT_EQ(domain_->state(), State::attached);  // libvirt may be early: the process decides
+    vm_->end();
+    ASSERT_TRUE(reaches(State::detached));
+    EXPECT_FALSE(std::filesystem::exists(directory()));
+    EXPECT_EQ(saved(), (db::Policy{true, 0}));
+    EXPECT_TRUE(domain_->idle());
+}
+
+TEST_F(DomainTest, aManagerThatOutlivesItsVmIsEnded) {
+    makeDomain();
+    const FakeManagerMood mood("lingers");
+    ASSERT_TRUE(attach());
+    const auto manager = openPidfd(managerPid());
+    ASSERT_TRUE(manager);
+    vm_->end();
+    ASSERT_TRUE(reaches(State::detached));
+    EXPECT_TRUE(hasEnded(*manager));
+}
+
+TEST_F(DomainTest, aCrashedManagersFilesAreKept) {
+    makeDomain();
+    ASSERT_TRUE(attach());
+    ::kill(managerPid(), SIGKILL);
+    ASSERT_TRUE(reaches(State::failed));
+    EXPECT_THAT(domain_->stateNote(), HasSubstr("crashed"));
+    EXPECT_TRUE(std::filesystem::exists(directory() / "arena"));
+    expectError(setLimit(64 * mib), ErrorCode::notAttached, "crashed");
+    {
+        const FakeManagerMood mood("cure-refuses");
+        expectError(detach(), ErrorCode::systemError, "100 pages are still cold");
+        EXPECT_EQ(domain_->state(), State::failed);
+        EXPECT_TRUE(std::filesystem::exists(directory() / "arena"));
+        EXPECT_EQ(saved(), (db::Policy{true, 0}));
+    }
+    ASSERT_TRUE(detach());
+    EXPECT_EQ(domain_->state(), State::detached);
+    EXPECT_FALSE(std::filesystem::exists(directory()));
+}
+
+TEST_F(DomainTest, theNextDaemonFindsTheManagerAgain) {
+    makeDomain();
+    ASSERT_TRUE(attach());
+    ASSERT_TRUE(setLimit(64 * mib));
+    const pid_t manager = managerPid();
+    restartDaemon();
+    EXPECT_EQ(domain_->state(), State::attaching);
+    ASSERT_TRUE(reaches(State::attached));
+    EXPECT_EQ(managerPid(), manager);
+    EXPECT_EQ(domain_->limitBytes(), 64 * mib);
+    EXPECT_TRUE(detach());
+    EXPECT_FALSE(std::filesystem::exists(directory()));
+}
+
+TEST_F(DomainTest, theNextDaemonClearsUpAfterADeadVm) {
+    makeDomain();
+    ASSERT_TRUE(attach());
+    const auto manager = openPidfd(managerPid());
+    domain_.reset();
+    vm_->end();
+    ASSERT_TRUE(loop_.runUntil([&] { return hasEnded(*manager); }, 5s) || hasEnded(*manager));
+    domain_ = std::make_unique<Domain>(environment_, uuid, "vm");
+    domain_->adopt(runtime_.domains().at(0));
+    EXPECT_EQ(domain_->state(), State::detached);
+    EXPECT_FALSE(std::filesystem::exists(directory()));
+}
+
+TEST_F(DomainTest, theNextDaemonDealsWithACrashItDidNotSee) {
+    makeDomain();
+    ASSERT_TRUE(attach());
+    const auto manager = openPidfd(managerPid());
+    ::kill(managerPid(), SIGKILL);
+    ASSERT_TRUE(manager && (hasEnded(*manager) || loop_.runUntil([&] { return hasEnded(*manager); }, 5s)));
+    {
+        const FakeManagerMood mood("cure-refuses");
+        restartDaemon();
+        ASSERT_TRUE(reaches(State::failed));
+        EXPECT_TRUE(std::filesystem::exists(directory() / "arena"));
+    }
+    restartDaemon();
+    ASSERT_TRUE(reaches(State::detached));
+    EXPECT_FALSE(std::filesystem::exists(directory()));
+    // Its policy says managed, so it is attached anew once libvirt says that it runs.
+    domain_->update({uuid, "vm", true, false, 512 * mib});
+    EXPECT_TRUE(reaches(State::attached));
+}
+
+TEST_F(DomainTest, thePolicyIsAppliedWheneverTheDomainStarts) {
+    ASSERT_TRUE(policies_.save(uuid, "vm", {true, 64 * mib}));
+    makeDomain();
+    ASSERT_TRUE(reaches(State::attached));
+    EXPECT_EQ(domain_->limitBytes(), 64 * mib);  // at once: whoever sees "attached" sees the limit
+    const pid_t first = domain_->pid();
+    vm_->end();
+    domain_->update({uuid, "vm", false, false, 512 * mib});
+    ASSERT_TRUE(reaches(State::detached));
+    EXPECT_EQ(domain_->limitBytes(), 64 * mib);
+    startVm();
+    ASSERT_TRUE(reaches(State::attached));
+    EXPECT_NE(domain_->pid(), first);
+    EXPECT_EQ(domain_->limitBytes(), 64 * mib);
+}
+
+TEST_F(DomainTest, aRestartThatIsSeenLateIsAttachedToTheNewProcess) {
+    makeDomain();
+    ASSERT_TRUE(attach());
+    const pid_t first = vm_->pid();
+    vm_->end();
+    vm_ = std::make_unique<FakeVm>(uuid);  // libvirt never said that it stopped
+    domain_->update({uuid, "vm", true, false, 512 * mib});
+    ASSERT_TRUE(loop_.runUntil([&] { return domain_->state() == State::attached && domain_->pid() != first; }, 10s));
+    EXPECT_EQ(domain_->pid(), vm_->pid());
+}
+
+TEST_F(DomainTest, anAutomaticAttachThatCannotWorkIsToldOnce) {
+    ASSERT_TRUE(policies_.save(uuid, "vm", {true, 0}));
+    const FakeManagerMood mood("refuse");
+    makeDomain();
+    ASSERT_TRUE(loop_.runUntil([&] { return !domain_->stateNote().empty(); }, 10s));
+    EXPECT_EQ(domain_->state(), State::detached);
+    EXPECT_THAT(domain_->stateNote(), HasSubstr("remove <locked/>"));
+    EXPECT_TRUE(domain_->managed());
+    domain_->update({uuid, "vm", true, false, 511 * mib});
+    EXPECT_EQ(domain_->state(), State::detached);  // not tried again before it starts again
+    ASSERT_TRUE(detach());                         // the policy can be dropped all the same
+    EXPECT_FALSE(domain_->managed());
+    EXPECT_EQ(domain_->stateNote(), "");
+}
+
+TEST_F(DomainTest, aSavedLimitThatDoesNotFitIsTold) {
+    ASSERT_TRUE(policies_.save(uuid, "vm", {true, 64 * mib}));
+    const FakeManagerMood mood("limit-fails");
+    makeDomain();
+    ASSERT_TRUE(reaches(State::attached));
+    EXPECT_THAT(domain_->stateNote(), HasSubstr("the saved limit is not applied: the manager does not like it"));
+}
+
+TEST_F(DomainTest, aKeptLimitCanBeDroppedWhileTheVmIsOff) {
+    ASSERT_TRUE(policies_.save(uuid, "vm", {true, 64 * mib}));
+    domain_ = std::make_unique<Domain>(environment_, uuid, "vm");
+    EXPECT_EQ(domain_->limitBytes(), 64 * mib);
+    EXPECT_TRUE(clearLimit());
+    EXPECT_EQ(saved(), (db::Policy{true, 0}));
+    EXPECT_TRUE(detach());
+    EXPECT_EQ(saved(), db::Policy{});
+}
+
+}  // namespace
+}  // namespace thermocline
