@@ -10,7 +10,7 @@ import libvirt
 from testbed.bus import SystemBus, system_bus_is_free
 from testbed.errors import TestbedError
 from testbed.interrupts import Interrupted, shield, signals_as_exceptions
-from testbed.sizes import MIB, format_size
+from testbed.sizes import format_size
 from testbed.testbed import Testbed
 from testbed.thermocline_daemon import ThermoclineDaemon
 
@@ -46,7 +46,7 @@ def _run_in(stack, options, terminal):
     guest = stack.enter_context(testbed.guest("demo", options.memory))
     guest.start()
     try:
-        measured = Scenario(terminal, guest, client.wait_for_domain(guest.uuid), options.limit, _fill(options.memory)).run()
+        measured = Scenario(terminal, guest, client.wait_for_domain(guest.uuid), options.limit).run()
     except TestbedError as error:
         raise TestbedError(f"{error}\nthermoclined says:\n{daemon.log_tail()}") from None
     return measured, testbed.accelerator
@@ -56,11 +56,6 @@ def _choose_bus(testbed):
     if system_bus_is_free():
         return SystemBus(), "the system bus"
     return testbed.private_bus(), "a private bus (the system bus does not let us own org.thermocline1)"
-
-
-def _fill(memory_bytes):
-    # What the guest's kernel needs stays free, or its own reclaim would be what is measured.
-    return (memory_bytes - 96 * MIB) // MIB * MIB
 
 
 def main():

@@ -24,8 +24,9 @@ def lines(measured, terminal):
          f"{format_size(measured.metadata_bytes)} bookkeeping"),
         ("saved", format_size(measured.saved_bytes), f"{measured.saved_ratio * 100:.0f} %"),
         ("attach pause", f"{measured.attach_pause_us} us", "the VM was never restarted or reconfigured"),
-        ("page faults served", f"{measured.faults:,}", f"stall {measured.stall_ratio * 100:.1f} % of the time in which the "
-                                                       "guest swept all its memory"),
+        ("page faults served", f"{measured.faults:,}", "while the guest swept through all of its memory"),
+        ("stall", f"{measured.stall_ratio * 100:.1f} %", "of that time; the longest wait for one page, seen in the guest: "
+                                                         f"{measured.guest_worst_page_us / 1000:.1f} ms"),
         ("verified in the guest", format_size(measured.verified_bytes),
          terminal.good("every byte right") if measured.guest_ok else terminal.bad("NOT all right")),
     ]

@@ -60,7 +60,7 @@ def domain_xml(spec):
     <type arch='x86_64' machine='pc'>hvm</type>
     <kernel>{escape(str(spec.image.kernel))}</kernel>
     <initrd>{escape(str(spec.image.initrd))}</initrd>
-    <cmdline>console=ttyS0 quiet mitigations=off</cmdline>
+    <cmdline>console=ttyS0 quiet mitigations=off panic=-1</cmdline>
   </os>
   <features><acpi/><apic/></features>
   {cpu}

@@ -61,6 +61,8 @@ class GuestChannel:
 
     def receive_answer(self, command="", seconds=120.0):
         answer = self.receive(seconds, command)
+        if answer.get("event") == "ready":  # it panicked: out of memory, or worse
+            raise TestbedError(f"the guest started over by itself: {command}")
         if not answer.get("ok"):
             raise GuestError(command, answer)
         return answer
