@@ -137,7 +137,7 @@ void Reclaimer::reclaim() {
         if (!staged_.empty() || (action != HardLimitPolicy::Action::stage && stageNext())) continue;
         hopeless_ = true;
         const auto pages = pager_.pages().count(PageState::staged);
-        if (note().empty())
+        if (!budget_.hasRoom(0) && note().empty())
             setNote(fmt::format("{} over the limit with nothing left to take: {} do not compress, the rest is pinned, shared "
                                 "or in use; raise the limit",
                                 formatByteSize(budget_.used() - std::min(budget_.used(), budget_.limit())),

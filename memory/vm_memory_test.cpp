@@ -83,7 +83,9 @@ TEST_P(VmMemoryTest, limitTouchLiftDetachKeepEveryByte) {
     auto status = vm_->status();
     EXPECT_GT(status.coldBytes, 40 * mib);
     EXPECT_LT(status.storeBytes, status.coldBytes * 7 / 10);
-    EXPECT_EQ(status.residentBytes + status.stagedBytes + status.coldBytes, 128 * mib);
+    // Copies in the staging area that are being dropped count as staged, too: at most a block's worth at a time.
+    EXPECT_GE(status.residentBytes + status.stagedBytes + status.coldBytes, 128 * mib);
+    EXPECT_LE(status.residentBytes + status.stagedBytes + status.coldBytes, 130 * mib);
     EXPECT_EQ(subject.command("verify"), "ok 32768");
     EXPECT_EQ(subject.command("write 1000 20000"), "ok");
     EXPECT_EQ(subject.command("verify"), "ok 32768");
@@ -126,7 +128,8 @@ TEST_P(VmMemoryTest, discardedPagesReadAsZerosWhateverTheirState) {
     }
     EXPECT_EQ(subject.command("verify"), "ok 16384");
     ASSERT_EQ(subject.command("discard 0 16384"), "ok");
-    // Given back by the guest means given back by us: nothing is left but metadata and what the verification maps (zero pages).
+    // Given back by the guest means given back by us; the event has been applied once a later fault was served.
+    ASSERT_TRUE(subject.command("touch 0 1 1").starts_with("ok"));
     EXPECT_EQ(vm_->status().coldBytes, 0U);
     EXPECT_EQ(subject.command("verify"), "ok 16384");
     ASSERT_EQ(subject.command("fill 4 plain"), "ok");

@@ -6,12 +6,14 @@
 
 #include <linux/io_uring.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -50,7 +52,7 @@ class Memory {
         return "ok " + std::to_string(reinterpret_cast<std::uintptr_t>(base_));
     }
 
-    /// mode: "mixed" has pages of one word, of noise and of about half noise; "plain" only the last.
+    /// mode: "mixed" has pages of one word, of noise and of one third noise; "plain" only the last, "noise" only the second.
     void fill(std::uint64_t seed, const std::string& mode) {
         seed_ = seed;
         mixed_ = mode == "mixed";
@@ -133,7 +135,7 @@ class Memory {
         auto state = base;
         for (std::size_t i = 0; i < pageBytes / 8; ++i) {
             state = state * 6364136223846793005ULL + 1442695040888963407ULL;
-            words[i] = allNoise || i % 2 == 0 ? mix(state) : page + i * 8;
+            words[i] = allNoise || i % 3 == 0 ? mix(state) : page + i * 8;
         }
     }
 
@@ -144,10 +146,14 @@ class Memory {
     bool noise_ = false;
 };
 
-/// Threads that verify and rewrite random pages, each its own share, until stopped.
+/// Threads that verify, rewrite and discard random pages, each its own share, until stopped; and one that only reads everybody's
+/// pages, so that pages are faulted on while they are being discarded.
 class Hammer {
   public:
     Hammer(Memory& memory, unsigned threads) {
+        threads_.emplace_back([this, &memory] {
+            for (auto state = mix(0); !stop_; state = mix(state)) memory.touch((state >> 8) % memory.pages(), 1, 1);
+        });
         for (unsigned t = 0; t < threads; ++t) {
             threads_.emplace_back([this, &memory, t, threads] {
                 auto state = mix(t + 1);
@@ -161,7 +167,14 @@ class Hammer {
                         return;
                     }
                     if ((state & 3) == 0) memory.bump(page);
-                    if ((state & 0xff) == 5) memory.discard(page, 1);
+                    if ((state & 0x1f) == 5) {
+                        memory.discard(page, 1);
+                        if (!memory.verify(page, problem)) {
+                            bad_ = true;
+                            problem_ = problem;
+                            return;
+                        }
+                    }
                     operations_.fetch_add(1, std::memory_order_relaxed);
                 }
             });
@@ -185,6 +198,7 @@ class Hammer {
 }  // namespace
 
 int main() {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that is killed must not leave a hammering process behind
     Memory memory;
     std::unique_ptr<Hammer> hammer;
     for (std::string line; std::getline(std::cin, line);) {
