@@ -106,6 +106,7 @@ void FaultHandler::readMessages() {
 }
 
 bool FaultHandler::servePending() {
+    if (hooks_.messagesRead) hooks_.messagesRead();
     std::size_t kept = 0;
     bool noRoom = false;
     if (faultsUntilLook_ == 0) {

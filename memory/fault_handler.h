@@ -26,6 +26,7 @@ class FaultHandler {
         std::function<void()> memoryGrew;    ///< after faults were served: reclaim may be due
         std::function<bool()> roomHopeless;  ///< reclaim cannot make room: let faults pass the limit
         std::function<void()> processEnded;  ///< the VM's process is gone; the last call
+        std::function<void()> messagesRead;  ///< sequence point for tests: between reading messages and serving faults
     };
 
     /// Starts the thread. `process` is a pidfd; all references outlive the handler.

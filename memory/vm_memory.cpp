@@ -99,7 +99,8 @@ void VmMemory::start() {
                             [this] {
                                 gone_ = true;
                                 if (options_.processEnded) options_.processEnded();
-                            }});
+                            },
+                            {}});
 }
 
 VmMemory::~VmMemory() {

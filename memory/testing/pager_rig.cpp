@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "memory/testing/pager_rig.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 
 #include <filesystem>
@@ -32,7 +34,10 @@ PagerRig::PagerRig(SubjectProcess& subject) {
     for (std::size_t i = 0; i < laneCount; ++i)
         agents_.emplace_back(reinterpret_cast<thermocline_lane*>(reinterpret_cast<std::byte*>(lanes_) +
                                                                  i * THERMOCLINE_LANE_BYTES),
-                             [] { return false; });
+                             [this] {
+                                 pollfd polled{attachment_.process.get(), POLLIN, 0};
+                                 return ::poll(&polled, 1, 0) > 0;
+                             });
     guest_ = std::make_unique<Userfault>(std::move(attachment_.guestUffd));
     drop_ = std::make_unique<Userfault>(std::move(attachment_.dropUffd));
     memory_ = std::make_unique<ProcessMemory>(std::move(attachment_.memory), std::move(attachment_.pagemap));
@@ -65,11 +70,19 @@ PagerRig::~PagerRig() {
     std::filesystem::remove_all(directory_);
 }
 
-void PagerRig::serve() {
-    faults_ = std::make_unique<FaultHandler>(*pager_, *guest_, *budget_, attachment_.process.get(),
-                                             FaultHandler::Hooks{[] {}, [] { return true; }, [] {}});
-    require(pager_->registerGuest());
+void PagerRig::serve(std::function<void()> messagesRead) {
+    registerGuest();
+    startFaultHandler(std::move(messagesRead));
 }
+
+void PagerRig::registerGuest() { require(pager_->registerGuest()); }
+
+void PagerRig::startFaultHandler(std::function<void()> messagesRead) {
+    faults_ = std::make_unique<FaultHandler>(*pager_, *guest_, *budget_, attachment_.process.get(),
+                                             FaultHandler::Hooks{[] {}, [] { return true; }, [] {}, std::move(messagesRead)});
+}
+
+UniqueFd PagerRig::arena() const { return UniqueFd(::open((directory_ + "/arena").c_str(), O_RDWR | O_CLOEXEC)); }
 
 template <typename Do>
 void PagerRig::eachBlock(Do&& action) {

@@ -21,8 +21,11 @@ class PagerRig {
     PagerRig(const PagerRig&) = delete;
     PagerRig& operator=(const PagerRig&) = delete;
 
-    /// Starts the fault handler and registers the subject's memory.
-    void serve();
+    /// Registers the subject's memory and starts the fault handler.
+    void serve(std::function<void()> messagesRead = {});
+    /// The two halves of serve(): in between, faults and events pile up.
+    void registerGuest();
+    void startFaultHandler(std::function<void()> messagesRead = {});
     /// Every page that is resident, moved aside; returns how many there are in the staging area.
     std::uint64_t stageAll();
     /// Every staged page, compressed; returns how many pages are cold.
@@ -33,7 +36,8 @@ class PagerRig {
     [[nodiscard]] Userfault& guest() { return *guest_; }
     [[nodiscard]] ColdStore& store() { return *store_; }
     [[nodiscard]] const Footprint& footprint() const { return attachment_.footprint; }
-    [[nodiscard]] FaultHandler& faults() { return *faults_; }
+    /// A descriptor of the store's file, to damage it.
+    [[nodiscard]] UniqueFd arena() const;
 
   private:
     template <typename Do>

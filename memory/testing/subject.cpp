@@ -201,6 +201,7 @@ int main() {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that is killed must not leave a hammering process behind
     Memory memory;
     std::unique_ptr<Hammer> hammer;
+    std::vector<std::thread> background;
     for (std::string line; std::getline(std::cin, line);) {
         std::istringstream words(line);
         std::string command;
@@ -227,6 +228,15 @@ int main() {
         } else if (command == "discard") {
             words >> a >> b;
             memory.discard(a, b);
+        } else if (command == "start-touch") {  // on a thread of its own, which may have to wait
+            words >> a;
+            background.emplace_back([&memory, a] { memory.touch(a, 1, 1); });
+        } else if (command == "start-discard") {
+            words >> a >> b;
+            background.emplace_back([&memory, a, b] { memory.discard(a, b); });
+        } else if (command == "join-last") {
+            background.back().join();
+            background.pop_back();
         } else if (command == "unmap") {
             words >> a >> b;
             memory.unmap(a, b);

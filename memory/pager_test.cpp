@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Single interleavings of faults, events and background work, forced on the real kernel.
+
+#include "memory/pager.h"
+
+#include <gtest/gtest.h>
+#include <sys/syscall.h>
+
+#include <filesystem>
+#include <future>
+#include <thread>
+#include <utility>
+
+#include "memory/process_map.h"
+#include "memory/testing/pager_rig.h"
+#include "memory/testing/subject_process.h"
+
+namespace thermocline::memory {
+namespace {
+
+using testing::PagerRig;
+using testing::SubjectProcess;
+constexpr std::uint64_t mib = 1U << 20;
+
+/// Waits until a thread of the process is blocked in system call `number`, or on a page fault where that is -1.
+void awaitBlocked(pid_t pid, const std::string& number) {
+    const auto task = "/proc/" + std::to_string(pid) + "/task";
+    for (;;) {
+        for (const auto& entry : std::filesystem::directory_iterator(task)) {
+            const auto call = readProcFile(entry.path().string() + "/syscall");
+            if (call && call->starts_with(number + " ")) return;
+        }
+        std::this_thread::yield();
+    }
+}
+
+TEST(Pager, aFaultReadTogetherWithTheRemoveOfItsPageGetsNoStaleBytes) {
+    SubjectProcess subject(8 * mib, false);
+    ASSERT_EQ(subject.command("fill 1 plain"), "ok");
+    PagerRig rig(subject);
+    rig.registerGuest();
+    ASSERT_EQ(rig.stageAll(), 2048U);
+    ASSERT_EQ(subject.command("start-touch 100"), "ok");
+    awaitBlocked(subject.pid(), "-1");
+    ASSERT_EQ(subject.command("start-discard 100 1"), "ok");
+    awaitBlocked(subject.pid(), std::to_string(SYS_madvise));
+    // Both wait to be read. Between reading them and serving the fault, let the kernel finish the discard.
+    std::promise<std::string> discarded;
+    bool first = true;
+    rig.startFaultHandler([&] {
+        if (std::exchange(first, false)) discarded.set_value(subject.command("join-last"));
+    });
+    EXPECT_EQ(discarded.get_future().get(), "ok");
+    EXPECT_EQ(subject.command("join-last"), "ok") << "the thread that touched the page";
+    EXPECT_EQ(subject.command("verify"), "ok 2048");
+}
+
+TEST(Pager, aPageThatIsDiscardedWhileStagedNeverComesBack) {
+    for (const bool huge : {false, true}) {
+        SubjectProcess subject(8 * mib, huge);
+        ASSERT_EQ(subject.command("fill 1 plain"), "ok");
+        PagerRig rig(subject);
+        rig.serve();
+        ASSERT_EQ(rig.stageAll(), 2048U);
+        ASSERT_EQ(subject.command("discard 300 900"), "ok");
+        EXPECT_EQ(subject.command("verify"), "ok 2048");
+        ASSERT_EQ(subject.command("write 0 2048"), "ok");
+        rig.stageAll();
+        rig.evictAll();
+        ASSERT_EQ(subject.command("discard 700 900"), "ok");
+        EXPECT_EQ(subject.command("verify"), "ok 2048");
+    }
+}
+
+TEST(Pager, hugePagesStayHugeThroughStagingAndStore) {
+    SubjectProcess subject(8 * mib, true);
+    ASSERT_EQ(subject.command("fill 1 plain"), "ok");
+    const auto hugeBytes = [&] {
+        const auto smaps = readProcFile("/proc/" + std::to_string(subject.pid()) + "/smaps_rollup").value();
+        return statusField(smaps, "AnonHugePages");
+    };
+    const auto before = hugeBytes();
+    ASSERT_GE(before, 8 * mib);
+    PagerRig rig(subject);
+    rig.serve();
+    ASSERT_EQ(rig.stageAll(), 2048U);
+    ASSERT_TRUE(subject.command("touch 0 4 512").starts_with("ok"));
+    EXPECT_EQ(hugeBytes(), before);
+    EXPECT_EQ(rig.pager().counters().stagedFaults, 4U) << "one fault should bring back a whole huge page";
+    ASSERT_EQ(rig.stageAll(), 2048U);
+    ASSERT_EQ(rig.evictAll(), 2048U);
+    EXPECT_EQ(hugeBytes(), before - 8 * mib);
+    rig.restoreAll();
+    EXPECT_EQ(hugeBytes(), before);
+    EXPECT_EQ(subject.command("verify"), "ok 2048");
+}
+
+TEST(Pager, aDamagedSlotLeavesTheThreadWaitingRatherThanFedGarbage) {
+    SubjectProcess subject(8 * mib, false);
+    ASSERT_EQ(subject.command("fill 1 plain"), "ok");
+    PagerRig rig(subject);
+    rig.serve();
+    rig.stageAll();
+    ASSERT_EQ(rig.evictAll(), 2048U);
+    const auto slot = rig.pager().pages().get(100).slot();
+    const std::byte wrong{0x5a};
+    ASSERT_EQ(::pwrite(rig.arena().get(), &wrong, 1, static_cast<off_t>(slot.offset() + slot.bytes / 2)), 1);
+    ASSERT_TRUE(subject.command("touch 0 100 1").starts_with("ok"));
+    ASSERT_EQ(subject.command("start-touch 100"), "ok");
+    while (rig.pager().counters().lostPages == 0) std::this_thread::yield();
+    EXPECT_EQ(rig.pager().pages().get(100).state(), PageState::cold) << "the evidence was thrown away";
+    ASSERT_TRUE(subject.command("touch 101 1000 1").starts_with("ok")) << "other pages must not suffer";
+    subject.kill();
+}
+
+}  // namespace
+}  // namespace thermocline::memory
