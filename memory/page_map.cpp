@@ -36,12 +36,16 @@ PageMap::~PageMap() {
     if (entries_ != nullptr) ::munmap(entries_, metadataBytes());
 }
 
-void PageMap::set(PageNumber page, PageEntry entry) {
-    const auto before = entries_[page].state();
-    entries_[page] = entry;
-    if (before == entry.state()) return;
-    counts_[static_cast<std::size_t>(before)].fetch_sub(1, std::memory_order_relaxed);
-    counts_[static_cast<std::size_t>(entry.state())].fetch_add(1, std::memory_order_relaxed);
+void PageMap::setAll(PageNumber first, std::uint64_t count, PageEntry entry) {
+    // Counters once per run of equal states, not once per page: a large VM has tens of millions of them.
+    for (auto page = first; page < first + count;) {
+        const auto before = entries_[page].state();
+        std::uint64_t run = 0;
+        for (; page < first + count && entries_[page].state() == before; ++page, ++run) entries_[page] = entry;
+        if (before == entry.state()) continue;
+        counts_[static_cast<std::size_t>(before)].fetch_sub(run, std::memory_order_relaxed);
+        counts_[static_cast<std::size_t>(entry.state())].fetch_add(run, std::memory_order_relaxed);
+    }
 }
 
 BlockMask PageMap::pagesIn(BlockNumber block, PageState state) const {

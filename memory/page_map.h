@@ -74,7 +74,9 @@ class PageMap {
     ~PageMap();
 
     [[nodiscard]] PageEntry get(PageNumber page) const { return entries_[page]; }
-    void set(PageNumber page, PageEntry entry);
+    void set(PageNumber page, PageEntry entry) { setAll(page, 1, entry); }
+    /// The same entry for `count` pages.
+    void setAll(PageNumber first, std::uint64_t count, PageEntry entry);
 
     [[nodiscard]] std::uint64_t count(PageState state) const {
         return counts_[static_cast<std::size_t>(state)].load(std::memory_order_relaxed);

@@ -40,6 +40,10 @@ TEST(PageMap, countsEveryState) {
         EXPECT_TRUE(map->pagesIn(0, PageState::resident).test(5));
         EXPECT_EQ(map->pagesIn(0, PageState::resident).count(), 1U);
         EXPECT_TRUE(map->pagesIn(1, PageState::staged).test(600 - 512));
+        map->setAll(4, 600, PageEntry::resident());  // over several states
+        EXPECT_EQ(map->count(PageState::absent), 1024U - 600);
+        EXPECT_EQ(map->count(PageState::resident), 600U);
+        EXPECT_EQ(map->count(PageState::staged) + map->count(PageState::filled), 0U);
         EXPECT_EQ(map->metadataBytes(), 8192U);
         EXPECT_FALSE(PageMap::create(directory + "/pagemap", 2)) << "a map was put over another";
     }

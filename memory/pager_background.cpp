@@ -20,12 +20,11 @@ Result<void> Pager::registerGuest() {
     for (const auto& extent : addresses_.extents()) THERMOCLINE_TRY(guest_.registerMissing(extent.range()));
     // From here on pages appear only through us, and we are here; they vanish only after their REMOVE event was read, which takes
     // the lock that we hold. So the scan sees a state that holds until we let go.
-    for (BlockNumber block = 0; block < pages_.blocks(); ++block)
-        for (std::size_t i = 0; i < pagesPerBlock; ++i) pages_.set(firstPageOf(block) + i, PageEntry::absent());
+    pages_.setAll(0, firstPageOf(pages_.blocks()), PageEntry::absent());
     for (const auto& extent : addresses_.extents()) {
         THERMOCLINE_TRY(memory_.forEachPopulated(extent.range(), [&](VmRange run) {
-            const auto first = extent.first + (run.start - extent.start) / pageBytes;
-            for (std::uint64_t i = 0; i < run.bytes / pageBytes; ++i) pages_.set(first + i, PageEntry::resident());
+            pages_.setAll(extent.first + (run.start - extent.start) / pageBytes, run.bytes / pageBytes,
+                          PageEntry::resident());
         }));
     }
     registered_ = true;
@@ -85,7 +84,7 @@ Step Pager::stageWhole(BlockNumber block, VmAddress address) {
     const auto& outcome = backgroundWorker_.lane->run();
     if (outcome.empty()) return Step::gone;
     if (outcome[0].error != 0) return stepOf(outcome[0].error);
-    for (std::size_t i = 0; i < pagesPerBlock; ++i) pages_.set(firstPageOf(block) + i, PageEntry::staged());
+    pages_.setAll(firstPageOf(block), pagesPerBlock, PageEntry::staged());
     blocks_[block].stagedWhole = true;
     return Step::done;
 }
