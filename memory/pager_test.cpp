@@ -87,6 +87,7 @@ TEST(Pager, hugePagesStayHugeThroughStagingAndStore) {
     ASSERT_EQ(rig.stageAll(), 2048U);
     ASSERT_TRUE(subject.command("touch 0 4 512").starts_with("ok"));
     EXPECT_EQ(hugeBytes(), before);
+    while (rig.pager().counters().stagedFaults < 4) std::this_thread::yield();  // counted just after the thread was woken
     EXPECT_EQ(rig.pager().counters().stagedFaults, 4U) << "one fault should bring back a whole huge page";
     ASSERT_EQ(rig.stageAll(), 2048U);
     ASSERT_EQ(rig.evictAll(), 2048U);

@@ -20,11 +20,11 @@ def test_a_whole_session(thermocline, guest):
     assert _find(ctl("list", "--json").json(), guest)["state"] == "detached"
 
     assert ctl("attach", guest.name).code == 0
-    assert ctl("limit", guest.uuid, "96MiB").code == 0
+    assert ctl("limit", guest.uuid, "112MiB").code == 0
     thermocline.domain(guest).wait_for_limit()
     status = ctl("status", guest.name, "--json").json()
-    assert status["limit_bytes"] == 96 * MIB and 0 < status["used_bytes"] <= 96 * MIB
-    assert "96" in ctl("status", guest.name).out
+    assert status["limit_bytes"] == 112 * MIB and 0 < status["used_bytes"] <= 112 * MIB
+    assert "112" in ctl("status", guest.name).out
     guest.verify()
 
     domain = thermocline.domain(guest)

@@ -17,7 +17,7 @@ def test_a_hundred_cycles_leak_nothing(thermocline, guest):
     for cycle in range(_CYCLES):
         domain.attach()
         if cycle % 20 == 0:  # some with pages that have to come back
-            domain.set_limit(48 * MIB)
+            domain.set_limit(96 * MIB)
             domain.wait_for_limit()
         else:
             manager_rss.append(domain.figures()["ManagerRssBytes"])

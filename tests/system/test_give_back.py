@@ -12,7 +12,7 @@ def limited(thermocline, guest):
     guest.fill(64 * MIB, seed=51)
     domain = thermocline.domain(guest)
     domain.attach()
-    domain.set_limit(112 * MIB)
+    domain.set_limit(128 * MIB)
     return guest, domain
 
 

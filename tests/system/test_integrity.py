@@ -15,9 +15,9 @@ def test_every_byte_survives_the_whole_life(thermocline, guest):
 
     domain.attach()
     guest.verify()
-    domain.set_limit(128 * MIB)
+    domain.set_limit(144 * MIB)
     squeezed = domain.wait_for_limit()
-    assert squeezed["UsedBytes"] <= 128 * MIB
+    assert squeezed["UsedBytes"] <= 144 * MIB
     assert squeezed["ColdBytes"] > 0 and 0 < squeezed["StoreBytes"] < squeezed["ColdBytes"]
     guest.verify()
     guest.touch(20000, pattern="random", write=True)
@@ -36,7 +36,7 @@ def test_every_byte_survives_the_whole_life(thermocline, guest):
 def test_the_host_really_gets_the_memory(thermocline, guest):
     guest.fill(160 * MIB, seed=13)
     before = status_bytes(guest.pid, "RssAnon")
-    domain = thermocline.attached(guest, limit=96 * MIB)
+    domain = thermocline.attached(guest, limit=128 * MIB)
     figures = domain.figures()
     taken = before - status_bytes(guest.pid, "RssAnon")
     assert taken > 80 * MIB
@@ -52,7 +52,7 @@ def test_memory_under_fire_stays_right(thermocline, guest):
     domain = thermocline.domain(guest)
     guest.spin(threads=2, write_percent=30)
     domain.attach()
-    for limit in (160, 96, 64, 128):
+    for limit in (160, 128, 112, 144):
         domain.set_limit(limit * MIB)
         domain.wait_for(f"limit {limit} MiB", lambda figures: figures["LimitBytes"] == limit * MIB)
         faults = domain.figures()["Faults"]
@@ -66,7 +66,7 @@ def test_memory_under_fire_stays_right(thermocline, guest):
 def test_detach_under_a_limit_brings_everything_back(thermocline, guest):
     guest.fill(160 * MIB, seed=15)
     before = QemuState.of(guest)
-    domain = thermocline.attached(guest, limit=64 * MIB)
+    domain = thermocline.attached(guest, limit=128 * MIB)
     guest.spin(threads=2, write_percent=10)
     domain.detach()
     guest.stop_spinning()
@@ -81,19 +81,20 @@ def test_same_filled_and_incompressible_memory(thermocline, guest):
     guest.fill(96 * MIB, seed=17, random_percent=100)
     domain = thermocline.domain(guest)
     domain.attach()
-    domain.set_limit(144 * MIB)
+    domain.set_limit(160 * MIB)
     domain.wait_for_limit()
     guest.verify()
     guest.touch(20000, write=True)
     guest.verify()
 
 
-def test_a_paused_guest_is_squeezed_and_resumed(thermocline, guest):
+def test_a_paused_guest_is_squeezed_and_resumed(thermocline, own_guest):
+    guest = own_guest("paused").start()
     guest.fill(128 * MIB, seed=18)
     domain = thermocline.domain(guest)
     domain.attach()
     guest.domain().suspend()
-    domain.set_limit(64 * MIB)
+    domain.set_limit(128 * MIB)
     domain.wait_for_limit()
     guest.domain().resume()
     guest.verify()

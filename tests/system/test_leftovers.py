@@ -44,7 +44,7 @@ def test_nothing_is_left_of_a_managed_guest(testbed, own_guest):
     guest.fill(96 * MIB)
     before = _host_state()
     with Thermocline(testbed) as thermocline:
-        thermocline.attached(guest, limit=64 * MIB)
+        thermocline.attached(guest, limit=104 * MIB)
         guest.verify()
         thermocline.domain(guest).detach()
         assert not thermocline.domain_directory(guest).exists()

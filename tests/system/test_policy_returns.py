@@ -9,15 +9,15 @@ def test_policy_is_applied_when_the_domain_starts_again(thermocline, own_guest):
     guest.define()
     guest.start()
     guest.fill(96 * MIB, seed=81)
-    domain = thermocline.attached(guest, limit=80 * MIB)
+    domain = thermocline.attached(guest, limit=104 * MIB)
     guest.destroy()
     domain.wait_for("the domain to stop", lambda figures: not figures["Running"])
     figures = domain.figures()
-    assert (figures["Managed"], figures["LimitBytes"]) == (True, 80 * MIB)
+    assert (figures["Managed"], figures["LimitBytes"]) == (True, 104 * MIB)
 
     guest.start()
     figures = domain.wait_for_state("attached")
-    assert figures["LimitBytes"] == 80 * MIB and figures["Pid"] == guest.pid
+    assert figures["LimitBytes"] == 104 * MIB and figures["Pid"] == guest.pid
     guest.fill(128 * MIB, seed=82)
     domain.wait_for_limit()
     guest.verify()
@@ -34,13 +34,13 @@ def test_policy_survives_the_daemon(thermocline, own_guest):
     guest = own_guest("policy2")
     guest.define()
     guest.start()
-    thermocline.attached(guest, limit=96 * MIB)
+    thermocline.attached(guest, limit=104 * MIB)
     guest.destroy()
     thermocline.domain(guest).wait_for("the domain to stop", lambda figures: not figures["Running"])
     thermocline.daemon.end()
     guest.start()
     thermocline.start()
     figures = thermocline.domain(guest).wait_for_state("attached")
-    assert figures["LimitBytes"] == 96 * MIB
+    assert figures["LimitBytes"] == 104 * MIB
     guest.fill(128 * MIB, seed=83)
     guest.verify()

@@ -9,7 +9,7 @@ from testbed.sizes import MIB
 @pytest.fixture
 def limited(thermocline, guest):
     guest.fill(128 * MIB, seed=91)
-    domain = thermocline.attached(guest, limit=96 * MIB)
+    domain = thermocline.attached(guest, limit=112 * MIB)
     return guest, domain
 
 
@@ -44,7 +44,7 @@ def test_libvirtd_restarts(thermocline, limited, own_libvirtd):
 def test_the_vm_ends_while_libvirtd_is_away(thermocline, own_guest, own_libvirtd):
     guest = own_guest("orphan").start()
     guest.fill(128 * MIB, seed=92)
-    domain = thermocline.attached(guest, limit=96 * MIB)
+    domain = thermocline.attached(guest, limit=112 * MIB)
     own_libvirtd.stop_libvirtd()
     thermocline.client.wait_for_manager_property("HypervisorState", "disconnected")
     guest.process.kill()
@@ -89,7 +89,7 @@ def test_thermoclined_ends_and_comes_back(thermocline, limited):
 def test_the_vm_ends_while_thermoclined_is_away(thermocline, own_guest):
     guest = own_guest("unseen").start()
     guest.fill(128 * MIB, seed=93)
-    thermocline.attached(guest, limit=96 * MIB)
+    thermocline.attached(guest, limit=112 * MIB)
     thermocline.daemon.kill()
     guest.process.kill()
     guest.destroy()
@@ -101,7 +101,7 @@ def test_the_vm_ends_while_thermoclined_is_away(thermocline, own_guest):
 def test_a_killed_manager_is_told_and_no_byte_is_made_up(thermocline, own_guest):
     guest = own_guest("crash").start()
     guest.fill(128 * MIB, seed=94)
-    domain = thermocline.attached(guest, limit=96 * MIB)
+    domain = thermocline.attached(guest, limit=112 * MIB)
     manager = thermocline.daemon.managers()[0]
     guest.spin(threads=2)
     thermocline.kill_manager(manager)

@@ -14,7 +14,7 @@ def busy(thermocline, own_guest):
     guest.fill(160 * MIB, seed=41)
     domain = thermocline.domain(guest)
     domain.attach()
-    domain.set_limit(96 * MIB)
+    domain.set_limit(128 * MIB)
     guest.spin(threads=2, write_percent=30)
     domain.wait_for("faults", lambda figures: figures["ColdFaults"] > 500)
     return guest, domain
