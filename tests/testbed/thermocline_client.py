@@ -11,7 +11,6 @@ ROOT_PATH = "/org/thermocline1"
 MANAGER = "org.thermocline1.Manager"
 DOMAIN = "org.thermocline1.Domain"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
-_NO_SUCH_OBJECT = {"org.freedesktop.DBus.Error.UnknownObject", "org.freedesktop.DBus.Error.UnknownMethod"}
 _ERROR_PREFIX = "org.thermocline1.Error."
 
 
@@ -171,19 +170,29 @@ class DomainObject:
             return watch.figures
 
     def wait_for_gone(self, seconds=30.0):
-        """Until the domain's object is gone, or says that the VM does not run (a defined one stays)."""
+        """Until the domain's object is gone (a defined domain's stays, and says that nothing runs)."""
+        connection = self._client.connection
+        subscriptions = [
+            connection.signal_subscribe(BUS_NAME, MANAGER, "DomainRemoved", ROOT_PATH, None, 0, lambda *_: None),
+            connection.signal_subscribe(BUS_NAME, _PROPERTIES, "PropertiesChanged", self.path, None, 0, lambda *_: None)]
         deadline = Deadline(seconds)
-        with self.watch() as watch:
-            while watch.figures["Running"] or watch.figures["State"] != "detached":
+        try:
+            while not self._is_gone():
                 if deadline.over:
-                    raise TestbedError(f"{self.path}: still there after {seconds:.0f} s: {watch.figures}")
-                watch.wait(Deadline(min(1.0, deadline.remaining)))
-                try:
-                    watch.figures.update(self.figures())
-                except ThermoclineError as error:
-                    if error.name in _NO_SUCH_OBJECT:
-                        return
-                    raise
+                    raise TestbedError(f"{self.path}: still there after {seconds:.0f} s: {self.figures()}")
+                iterate(deadline)
+        finally:
+            for subscription in subscriptions:
+                connection.signal_unsubscribe(subscription)
+
+    def _is_gone(self):
+        try:
+            figures = self.figures()
+        except ThermoclineError as error:
+            if error.name == "org.freedesktop.DBus.Error.UnknownObject":
+                return True
+            raise
+        return not figures["Running"] and figures["State"] == "detached"
 
     def wait_for_state(self, state, seconds=60.0):
         return self.wait_for(f"state {state}", lambda figures: figures["State"] == state, seconds)
