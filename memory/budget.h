@@ -4,6 +4,7 @@
 // How much memory a VM takes and how much it may: what the limit bounds is guest pages (resident and staged), the store and our
 // metadata together. Thread-safe: counters and atomics only.
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 
@@ -18,7 +19,16 @@ class Budget {
 
     /// 0 = no limit.
     [[nodiscard]] std::uint64_t limit() const { return limit_.load(std::memory_order_relaxed); }
-    void setLimit(std::uint64_t bytes) { limit_.store(bytes, std::memory_order_relaxed); }
+    void setLimit(std::uint64_t bytes) {
+        limit_.store(bytes, std::memory_order_relaxed);
+        ceiling_.store(UINT64_MAX, std::memory_order_relaxed);
+    }
+    /// Reclaim has freed memory. A limit far below what is in use takes a while to reach, and the guest must not stand still
+    /// meanwhile: until then it may use what it uses now and a little more, ever less as reclaim goes on.
+    void reclaimed() {
+        const auto now = std::max(limit(), used() + slack);
+        if (now < ceiling_.load(std::memory_order_relaxed)) ceiling_.store(now, std::memory_order_relaxed);
+    }
 
     /// Bytes in use now; meaningful while the guest is registered.
     [[nodiscard]] std::uint64_t used() const {
@@ -27,12 +37,18 @@ class Budget {
                store_.storedBytes() + pager_.metadataBytes();
     }
     /// May `bytes` more be used?
-    [[nodiscard]] bool hasRoom(std::uint64_t bytes) const { return limit() == 0 || used() + bytes <= limit(); }
+    [[nodiscard]] bool hasRoom(std::uint64_t bytes) const {
+        return limit() == 0 || used() + bytes <= ceiling_.load(std::memory_order_relaxed);
+    }
+    [[nodiscard]] bool limitMet() const { return limit() == 0 || used() <= limit(); }
 
   private:
+    static constexpr std::uint64_t slack = 1U << 20;
+
     const Pager& pager_;
     const ColdStore& store_;
     std::atomic<std::uint64_t> limit_{0};
+    std::atomic<std::uint64_t> ceiling_{UINT64_MAX};  // the limit, once it was reached
 };
 
 /// The limits that a guest with `memoryBytes` of RAM can be given: at least this much, at most memoryBytes.

@@ -65,6 +65,12 @@ void FaultHandler::run(int process) {
             (void)!::read(wake_.get(), &count, sizeof count);
         }
         bool served = false;
+        const auto accountStall = [&] {
+            const auto now = std::chrono::steady_clock::now();
+            stallNanoseconds_.fetch_add(static_cast<std::uint64_t>((now - stallBegan).count()), std::memory_order_relaxed);
+            stallBegan = now;
+        };
+        if (waiting) accountStall();
         for (readMessages(); !pending_.empty(); readMessages()) {
             const auto before = pending_.size();
             if (!servePending()) {
@@ -72,13 +78,9 @@ void FaultHandler::run(int process) {
                 pending_.clear();
                 break;
             }
+            accountStall();
             served = served || pending_.size() < before;
             if (pending_.size() == before) break;  // nothing can be served now; wait for a message, for room or a moment
-        }
-        if (served || waiting) {
-            const auto now = std::chrono::steady_clock::now();
-            stallNanoseconds_.fetch_add(static_cast<std::uint64_t>((now - stallBegan).count()), std::memory_order_relaxed);
-            stallBegan = now;
         }
         if (served) hooks_.memoryGrew();
     }

@@ -131,13 +131,14 @@ void Reclaimer::reclaim() {
         if (evictOldest()) {
             freed = true;
             hopeless_ = false;
+            budget_.reclaimed();
             roomMade_();
             continue;
         }
         if (!staged_.empty() || (action != HardLimitPolicy::Action::stage && stageNext())) continue;
         hopeless_ = true;
         const auto pages = pager_.pages().count(PageState::staged);
-        if (!budget_.hasRoom(0) && note().empty())
+        if (!budget_.limitMet() && note().empty())
             setNote(fmt::format("{} over the limit with nothing left to take: {} do not compress, the rest is pinned, shared "
                                 "or in use; raise the limit",
                                 formatByteSize(budget_.used() - std::min(budget_.used(), budget_.limit())),
@@ -145,7 +146,8 @@ void Reclaimer::reclaim() {
         roomMade_();
         return;
     }
-    if (freed || budget_.hasRoom(0)) {
+    budget_.reclaimed();
+    if (freed || budget_.limitMet()) {
         hopeless_ = false;
         setNote({});
     }

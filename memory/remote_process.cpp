@@ -44,6 +44,8 @@ tl::unexpected<Error> ptraceError(const char* what, pid_t pid) {
 
 Result<std::unique_ptr<RemoteProcess>> RemoteProcess::stop(pid_t pid) {
     std::unique_ptr<RemoteProcess> process(new RemoteProcess(pid));
+    // Before the stop, since reading the mappings of a large process takes longer than all the rest; code stays where it is.
+    THERMOCLINE_TRY(process->findSyscallInstruction());
     if (ptrace(PTRACE_SEIZE, pid, nullptr, PTRACE_O_TRACECLONE) != 0) return ptraceError("PTRACE_SEIZE", pid);
     process->seized_ = true;
     process->stoppedAt_ = std::chrono::steady_clock::now();
@@ -60,7 +62,7 @@ Result<void> RemoteProcess::prepare() {
         ptrace(PTRACE_SETSIGMASK, pid_, sizeof allSignals, &allSignals) != 0)
         return ptraceError("PTRACE_SETSIGMASK", pid_);
     saved_ = true;
-    return findSyscallInstruction();
+    return {};
 }
 
 RemoteProcess::~RemoteProcess() {
