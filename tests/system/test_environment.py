@@ -96,7 +96,7 @@ def test_no_daemon_for_the_command_line(stopped):
 def test_libvirtd_is_away_from_the_start(testbed):
     with Thermocline(testbed, start=False) as thermocline:
         thermocline.daemon.connect_uri = "qemu+unix:///system?socket=/nonexistent/libvirt-sock"
-        thermocline.start()
+        thermocline.start(wait_for_libvirt=False)
         assert thermocline.client.manager_property("HypervisorState") == "disconnected"
         assert thermocline.client.manager_property("HypervisorDetail")
         message = refused("HypervisorUnavailable", thermocline.client.manager, "LookupByName",

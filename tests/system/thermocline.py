@@ -40,10 +40,12 @@ class Thermocline:
                 self.client.close()
             self._stack.__exit__(*exception)
 
-    def start(self):
+    def start(self, wait_for_libvirt=True):
         if self.client is not None:
             self.client.close()
         self.client = self.daemon.start()
+        if wait_for_libvirt:
+            self.client.wait_for_manager_property("HypervisorState", "connected")
 
     def domain(self, guest):
         """The guest's D-Bus object; REQUIRES: libvirt knows the domain."""

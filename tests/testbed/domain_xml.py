@@ -21,8 +21,8 @@ class DomainSpec:
     accelerator: str  # "kvm" or "qemu", as in <domain type=...>
     memory_bytes: int
     vcpus: int = 2
+    boots: bool = True  # False: no kernel, for a process that only has to exist
     memory_backing: str = ""  # content of <memoryBacking>
-    memory_tune: str = ""  # content of <memtune>
     disk: Path | None = None  # raw file for /dev/vda, opened with O_DIRECT
 
     @property
@@ -38,6 +38,14 @@ def _optional(tag, content):
     return f"<{tag}>{content}</{tag}>" if content else ""
 
 
+def _boot(spec):
+    if not spec.boots:
+        return ""
+    return f"""<kernel>{escape(str(spec.image.kernel))}</kernel>
+    <initrd>{escape(str(spec.image.initrd))}</initrd>
+    <cmdline>console=ttyS0 quiet mitigations=off panic=-1</cmdline>"""
+
+
 def _disk(path):
     if path is None:
         return ""
@@ -47,20 +55,17 @@ def _disk(path):
 
 
 def domain_xml(spec):
-    # On one vCPU model only: TCG's default lacks nothing that the guest needs.
+    # TCG's default model has all that the guest needs.
     cpu = "<cpu mode='host-passthrough'/>" if spec.accelerator == "kvm" else ""
     return f"""<domain type='{spec.accelerator}'>
   <name>{escape(spec.name)}</name>
   <uuid>{spec.uuid}</uuid>
   <memory unit='KiB'>{spec.memory_bytes // KIB}</memory>
-  {_optional('memtune', spec.memory_tune)}
   {_optional('memoryBacking', spec.memory_backing)}
   <vcpu>{spec.vcpus}</vcpu>
   <os>
     <type arch='x86_64' machine='pc'>hvm</type>
-    <kernel>{escape(str(spec.image.kernel))}</kernel>
-    <initrd>{escape(str(spec.image.initrd))}</initrd>
-    <cmdline>console=ttyS0 quiet mitigations=off panic=-1</cmdline>
+    {_boot(spec)}
   </os>
   <features><acpi/><apic/></features>
   {cpu}

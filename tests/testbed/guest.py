@@ -58,6 +58,14 @@ class Guest:
 
     def start(self, boot_seconds=BOOT_SECONDS):
         """Boots and returns when guestmem is ready."""
+        domain = self.start_paused()
+        self.channel = GuestChannel(self.spec.channel_path)
+        domain.resume()
+        self.wait_ready(boot_seconds)
+        return self
+
+    def start_paused(self):
+        """Its process exists afterwards, and has not run an instruction of the guest."""
         self.spec.channel_path.unlink(missing_ok=True)
         connection = libvirt.open(CONNECT_URI)
         # Paused at first: the channel has to be open before the guest speaks.
@@ -69,10 +77,7 @@ class Guest:
         pid = int(Path(f"/run/libvirt/qemu/{self.name}.pid").read_text())
         self.process = OwnedProcess(pid, f"QEMU of {self.name}")
         self._require_sandbox()
-        self.channel = GuestChannel(self.spec.channel_path)
-        domain.resume()
-        self.wait_ready(boot_seconds)
-        return self
+        return domain
 
     def wait_ready(self, seconds=BOOT_SECONDS):
         try:

@@ -60,9 +60,10 @@ def mappings(pid):
 
 
 def guest_ram(pid, memory_bytes):
-    """Start of guest RAM in its QEMU: the only anonymous mapping of that size or a little more."""
-    fitting = [m for m in mappings(pid) if not m.path and memory_bytes <= m.size < memory_bytes * 5 // 4
-               and m.permissions.startswith("rw")]
+    """Start of guest RAM in its QEMU: the only anonymous or memfd mapping of exactly that size. REQUIRES: not attached,
+    as the staging area could be taken for it."""
+    fitting = [m for m in mappings(pid) if m.size == memory_bytes and m.permissions.startswith("rw")
+               and (not m.path or m.path.startswith("/memfd:"))]
     if len(fitting) != 1:
         raise AssertionError(f"guest RAM of pid {pid} is not the one mapping that fits: {fitting}")
     return fitting[0].start

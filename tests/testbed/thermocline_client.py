@@ -109,8 +109,7 @@ class PendingCall:
             self._answer = (connection.call_finish(result).unpack(), None)
         except GLib.Error as error:
             name = Gio.DBusError.get_remote_error(error) or f"GLib.{error.code}"
-            Gio.DBusError.strip_remote_error(error)
-            self._answer = (None, ThermoclineError(name, error.message))
+            self._answer = (None, ThermoclineError(name, error.message.removeprefix(f"GDBus.Error:{name}: ")))
 
     @property
     def done(self):
