@@ -22,6 +22,14 @@ std::unique_ptr<sdbus::IConnection> open(const std::string& address) {
 
 }  // namespace
 
+void sendIfPossible(const std::function<void()>& emit) {
+    try {
+        emit();
+    } catch (const sdbus::Error& error) {
+        spdlog::debug("a signal was not sent: {}", error.getMessage());
+    }
+}
+
 sdbus::Error toBusError(const Error& error) {
     return {fmt::format("{}.Error.{}", Bus::name, errorName(error.code)), error.message};
 }
@@ -55,6 +63,8 @@ Bus::Bus(EventLoop& loop, std::unique_ptr<sdbus::IConnection> connection)
 
 Bus::~Bus() {
     loop_.beforeWait(nullptr);
+    if (daemon_ != nullptr) daemon_->unobserve();
+    calls_.failAll({ErrorCode::busy, "thermoclined is ending; what was under way goes on, ask again when it is back"});
     domains_.clear();
     manager_.reset();
 }
@@ -98,7 +108,7 @@ Result<void> Bus::publish(Daemon& daemon, const std::string& hypervisorUri, Even
 }
 
 void Bus::domainAdded(Domain& domain) {
-    domains_[domain.uuid()] = std::make_unique<DomainObject>(*connection_, *daemon_, domain);
+    domains_[domain.uuid()] = std::make_unique<DomainObject>(*connection_, calls_, *daemon_, domain);
     manager_->domainAdded(domainPath(domain.uuid()));
 }
 
@@ -119,7 +129,6 @@ void Bus::domainChanged(Domain& domain) {
 
 void Bus::emitChanges() {
     changesPosted_ = false;
-    if (lost_) return;
     for (const auto& [uuid, object] : domains_) object->emitChanges();
 }
 

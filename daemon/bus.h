@@ -3,6 +3,7 @@
 
 #include <sdbus-c++/sdbus-c++.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 #include "common/error.h"
 #include "daemon/daemon.h"
 #include "daemon/event_loop.h"
+#include "daemon/pending_calls.h"
 
 namespace thermocline {
 
@@ -18,7 +20,7 @@ class DomainObject;
 
 /// The daemon on D-Bus (docs/dbus.md): the connection, which runs inside the core loop, the name, and one object for
 /// the daemon and for each domain. Belongs to the loop's thread: D-Bus requests are handled there and may use everything
-/// else without locks; long ones answer later.
+/// else without locks; long ones answer later. REQUIRES: destroyed before the daemon that it shows.
 class Bus : public Daemon::Observer {
   public:
     static constexpr const char* name = "org.thermocline1";
@@ -53,10 +55,13 @@ class Bus : public Daemon::Observer {
     bool lost_ = false;
     bool changesPosted_ = false;
     Daemon* daemon_ = nullptr;
+    PendingCalls calls_;
     std::unique_ptr<ManagerObject> manager_;
     std::map<std::string, std::unique_ptr<DomainObject>> domains_;  ///< by UUID
 };
 
+/// Runs `emit`, which sends signals. They are lost with the connection, which is told elsewhere, and no reason to fail.
+void sendIfPossible(const std::function<void()>& emit);
 /// An error as it goes over the bus: org.thermocline1.Error.<name> with the message.
 sdbus::Error toBusError(const Error& error);
 /// /org/thermocline1/domain/<uuid with '-' as '_'>

@@ -105,7 +105,7 @@ Domain& Daemon::domainOf(const std::string& uuid, const std::string& name) {
     if (const auto found = entries_.find(uuid); found != entries_.end()) return *found->second.domain;
     auto& domain = *entries_.emplace(uuid, Entry{std::make_unique<Domain>(environment_, uuid, name)}).first->second.domain;
     spdlog::debug("domain {} ({}) is known", name, uuid);
-    observer_->domainAdded(domain);
+    if (observer_ != nullptr) observer_->domainAdded(domain);
     return domain;
 }
 
@@ -113,7 +113,7 @@ void Daemon::hypervisorConnected(const std::vector<DomainInfo>& domains) {
     spdlog::info("connected to libvirt; it knows {} domain{}", domains.size(), domains.size() == 1 ? "" : "s");
     connected_ = true;
     detail_.clear();
-    observer_->hypervisorChanged();
+    if (observer_ != nullptr) observer_->hypervisorChanged();
     std::set<std::string> listed;
     for (const auto& info : domains) {
         listed.insert(info.uuid);
@@ -130,7 +130,7 @@ void Daemon::hypervisorLost(const std::string& why) {
     const bool changed = connected_ || why != detail_;
     connected_ = false;
     detail_ = why;
-    if (changed) observer_->hypervisorChanged();
+    if (changed && observer_ != nullptr) observer_->hypervisorChanged();
 }
 
 void Daemon::domainChanged(const DomainInfo& info) {
@@ -165,7 +165,7 @@ void Daemon::removeForgotten() {
                 ++entry;
                 continue;
             }
-            observer_->domainRemoved(*entry->second.domain);
+            if (observer_ != nullptr) observer_->domainRemoved(*entry->second.domain);
             entry = entries_.erase(entry);
         }
     });

@@ -49,8 +49,10 @@ class Daemon : private Hypervisor::Listener {
     explicit Daemon(Parts parts);
     ~Daemon() override;
 
-    /// Finds managers that outlived the last daemon, then follows the hypervisor. Once; `observer` must outlive the daemon.
+    /// Finds managers that outlived the last daemon, then follows the hypervisor. Once.
     void start(Observer& observer);
+    /// The observer is going away: it is told nothing any more.
+    void unobserve() { observer_ = nullptr; }
 
     [[nodiscard]] std::vector<Domain*> domains() const;
     /// Errors: noSuchDomain; hypervisorUnavailable where it is not known and libvirt cannot be asked.

@@ -3,23 +3,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
-#include <memory>
 
 #include "daemon/bus.h"
 
 namespace thermocline {
 namespace {
-
-/// What answers the caller when a request is done, whenever that is. The connection keeps the call alive.
-Domain::Done answerTo(sdbus::Result<>&& result) {
-    return [result = std::make_shared<sdbus::Result<>>(std::move(result))](const Result<void>& done) {
-        if (done)
-            result->returnResults();
-        else
-            result->returnError(toBusError(done.error()));
-    };
-}
 
 DomainObject::Sample toBusSample(const db::Sample& sample) {
     const auto bytes = [](double level) { return static_cast<std::uint64_t>(std::llround(level)); };
@@ -57,15 +47,15 @@ std::chrono::sys_seconds toTime(std::uint64_t seconds) {
 
 }  // namespace
 
-DomainObject::DomainObject(sdbus::IConnection& connection, Daemon& daemon, Domain& domain)
-    : AdaptorInterfaces(connection, domainPath(domain.uuid())), daemon_(daemon), domain_(domain) {
+DomainObject::DomainObject(sdbus::IConnection& connection, PendingCalls& calls, Daemon& daemon, Domain& domain)
+    : AdaptorInterfaces(connection, domainPath(domain.uuid())), calls_(calls), daemon_(daemon), domain_(domain) {
     registerAdaptor();
     last_ = values();
-    emitInterfacesAddedSignal();
+    sendIfPossible([&] { emitInterfacesAddedSignal(); });
 }
 
 DomainObject::~DomainObject() {
-    emitInterfacesRemovedSignal();
+    sendIfPossible([&] { emitInterfacesRemovedSignal(); });
     unregisterAdaptor();
 }
 
@@ -106,24 +96,25 @@ void DomainObject::emitChanges() {
     for (std::size_t i = 0; i < now.size(); ++i)
         if (now[i].second != last_[i].second) changed.emplace_back(now[i].first);
     last_ = std::move(now);
-    if (!changed.empty()) emitPropertiesChangedSignal(Domain_adaptor::INTERFACE_NAME, changed);
+    if (changed.empty()) return;
+    sendIfPossible([&] { emitPropertiesChangedSignal(Domain_adaptor::INTERFACE_NAME, changed); });
 }
 
 void DomainObject::Attach(sdbus::Result<>&& result) {
-    auto done = answerTo(std::move(result));
+    auto done = calls_.take(std::move(result));
     // Whether a domain that is not attached runs is libvirt's to say; everything else is known without it.
     if (domain_.idle())
         if (auto available = daemon_.checkHypervisor(); !available) return done(available);
     domain_.attach(std::move(done));
 }
 
-void DomainObject::Detach(sdbus::Result<>&& result) { domain_.detach(answerTo(std::move(result))); }
+void DomainObject::Detach(sdbus::Result<>&& result) { domain_.detach(calls_.take(std::move(result))); }
 
 void DomainObject::SetLimit(sdbus::Result<>&& result, std::uint64_t bytes) {
-    domain_.setLimit(bytes, answerTo(std::move(result)));
+    domain_.setLimit(bytes, calls_.take(std::move(result)));
 }
 
-void DomainObject::ClearLimit(sdbus::Result<>&& result) { domain_.clearLimit(answerTo(std::move(result))); }
+void DomainObject::ClearLimit(sdbus::Result<>&& result) { domain_.clearLimit(calls_.take(std::move(result))); }
 
 std::vector<DomainObject::Sample> DomainObject::GetHistory(const std::uint64_t& since, const std::uint64_t& until,
                                                            const std::string& resolution) {

@@ -11,11 +11,12 @@
 
 #include "daemon/daemon.h"
 #include "daemon/domain.h"
+#include "daemon/pending_calls.h"
 #include "dbus/domain_adaptor.h"
 
 namespace thermocline {
 
-/// One domain on D-Bus, as dbus/org.thermocline1.Domain.xml says. Belongs to the loop's thread; `domain` must outlive it.
+/// One domain on D-Bus, as dbus/org.thermocline1.Domain.xml says. Belongs to the loop's thread; the others must outlive it.
 class DomainObject final
     : public sdbus::AdaptorInterfaces<org::thermocline1::Domain_adaptor, sdbus::ManagedObject_adaptor,
                                       sdbus::Properties_adaptor> {
@@ -24,7 +25,7 @@ class DomainObject final
                                  std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t,
                                  std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t, double>;
 
-    DomainObject(sdbus::IConnection& connection, Daemon& daemon, Domain& domain);
+    DomainObject(sdbus::IConnection& connection, PendingCalls& calls, Daemon& daemon, Domain& domain);
     ~DomainObject();
     DomainObject(const DomainObject&) = delete;
     DomainObject& operator=(const DomainObject&) = delete;
@@ -76,6 +77,7 @@ class DomainObject final
     std::uint64_t AttachPauseMicroseconds() override;
     std::uint64_t ManagerRssBytes() override;
 
+    PendingCalls& calls_;
     Daemon& daemon_;
     Domain& domain_;
     bool dirty_ = false;

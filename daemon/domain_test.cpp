@@ -22,7 +22,7 @@ using State = Domain::State;
 using testing::FakeManagerMood;
 using testing::FakeVm;
 
-constexpr const char* uuid = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
+const std::string uuid = testing::uniqueUuid();
 constexpr std::uint64_t mib = 1 << 20;
 
 class DomainTest : public ::testing::Test {

@@ -15,17 +15,23 @@ ManagerObject::ManagerObject(sdbus::IConnection& connection, Daemon& daemon, std
 ManagerObject::~ManagerObject() { unregisterAdaptor(); }
 
 void ManagerObject::domainAdded(const sdbus::ObjectPath& path) {
-    emitDomainAdded(path);
-    emitPropertiesChangedSignal(Manager_adaptor::INTERFACE_NAME, {"Domains"});
+    sendIfPossible([&] {
+        emitDomainAdded(path);
+        emitPropertiesChangedSignal(Manager_adaptor::INTERFACE_NAME, {"Domains"});
+    });
 }
 
 void ManagerObject::domainRemoved(const sdbus::ObjectPath& path) {
-    emitDomainRemoved(path);
-    emitPropertiesChangedSignal(Manager_adaptor::INTERFACE_NAME, {"Domains"});
+    sendIfPossible([&] {
+        emitDomainRemoved(path);
+        emitPropertiesChangedSignal(Manager_adaptor::INTERFACE_NAME, {"Domains"});
+    });
 }
 
 void ManagerObject::hypervisorChanged() {
-    emitPropertiesChangedSignal(Manager_adaptor::INTERFACE_NAME, {"HypervisorState", "HypervisorDetail"});
+    sendIfPossible([&] {
+        emitPropertiesChangedSignal(Manager_adaptor::INTERFACE_NAME, {"HypervisorState", "HypervisorDetail"});
+    });
 }
 
 std::vector<sdbus::ObjectPath> ManagerObject::ListDomains() { return Domains(); }

@@ -83,9 +83,10 @@ TEST_F(QemuProcessesTest, aNameDoesNotLeadOutOfTheDirectory) {
 }
 
 TEST(QemuProcessesForReal, findsARunningProcessAndItsStart) {
-    const thermocline::testing::FakeVm vm(uuid);
+    const std::string unique = testing::uniqueUuid();
+    const testing::FakeVm vm(unique);
     const QemuProcesses processes("/nonexistent");
-    EXPECT_EQ(processes.find(uuid, "vm").value(), vm.pid());
+    EXPECT_EQ(processes.find(unique, "vm").value(), vm.pid());
     const auto own = processes.startTime(::getpid());
     const auto later = processes.startTime(vm.pid());
     ASSERT_TRUE(own && later);

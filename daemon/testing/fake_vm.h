@@ -8,12 +8,20 @@
 #include <unistd.h>
 
 #include <array>
+#include <fstream>
 #include <stdexcept>
 #include <string>
 
 #include "common/unique_fd.h"
 
 namespace thermocline::testing {
+
+/// A UUID that no other test program uses at the same time: all of /proc is searched for it.
+inline std::string uniqueUuid() {
+    std::string uuid;
+    std::ifstream("/proc/sys/kernel/random/uuid") >> uuid;
+    return uuid;
+}
 
 /// A process that looks like a domain's QEMU by its command line and does nothing. It ends with the object, and also with
 /// the test program, whose end closes the pipe that it waits on.
