@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "memory/fault_handler.h"
 
-#include <fmt/format.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/eventfd.h>
 
 #include <array>
-#include <cstdlib>
 
 #include "memory/process_map.h"
 
@@ -17,15 +15,6 @@ namespace {
 constexpr std::size_t messagesPerRead = 64;
 constexpr unsigned faultsBetweenLooks = 64;
 constexpr int retryMilliseconds = 1;
-
-/// CPU on which a thread ran last: field 39 of its stat, or -1.
-int cpuOf(pid_t thread) {
-    const auto text = readProcFile(fmt::format("/proc/{}/stat", thread));
-    if (!text) return -1;
-    auto at = text->rfind(')');
-    for (int field = 2; field < 39 && at != std::string::npos; ++field) at = text->find(' ', at + 1);
-    return at == std::string::npos ? -1 : std::atoi(text->c_str() + at + 1);
-}
 
 }  // namespace
 
@@ -141,12 +130,12 @@ bool FaultHandler::servePending() {
 /// Waking a handler on another, idle CPU costs many times what the fault itself does (an interrupt to it, and in a nested VM an
 /// exit), so the handler stays where the faults come from. Looked up now and then only; a failure changes nothing.
 void FaultHandler::followFaultingThread(pid_t thread) {
-    const int cpu = cpuOf(thread);
-    if (cpu < 0 || cpu == currentCpu_ || cpu >= CPU_SETSIZE) return;
+    const auto cpu = lastCpuOf(thread);
+    if (!cpu || *cpu == currentCpu_) return;
     cpu_set_t set;
     CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    if (::sched_setaffinity(0, sizeof set, &set) == 0) currentCpu_ = cpu;
+    CPU_SET(*cpu, &set);
+    if (::sched_setaffinity(0, sizeof set, &set) == 0) currentCpu_ = *cpu;
 }
 
 }  // namespace thermocline::memory

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -69,7 +70,7 @@ class FaultHandler {
     std::vector<Fault> pending_;
     std::vector<uffd_msg> messages_;
     unsigned faultsUntilLook_ = 0;
-    int currentCpu_ = -1;
+    std::optional<int> currentCpu_;
     std::atomic<bool> stop_{false};
     std::atomic<bool> waitsForRoom_{false};
     std::atomic<std::uint64_t> faults_{0};

@@ -136,18 +136,30 @@ std::uint64_t statusField(std::string_view statusText, std::string_view name) {
     return 0;
 }
 
-Result<std::uint64_t> processStartTime(pid_t pid) {
+namespace {
+
+/// Field `number` (counted from 1, as in proc(5)) of /proc/PID/stat; from the third on.
+template <typename Number>
+Result<Number> statField(pid_t pid, int number) {
     const auto text = readProcFile(fmt::format("/proc/{}/stat", pid));
     if (!text) return tl::unexpected(text.error());
-    // The second field is the command in brackets and may hold anything; start time is field 22.
+    // The second field is the command in brackets and may hold anything.
     auto rest = std::string_view(*text);
     rest.remove_prefix(std::min(rest.rfind(')'), rest.size() - 1) + 1);
     std::string_view field;
-    for (int i = 3; i <= 22; ++i) field = nextWord(rest);
-    std::uint64_t ticks = 0;
-    if (!parseNumber(field, ticks))
-        return fail(ErrorCode::systemError, fmt::format("cannot read /proc/{}/stat", pid));
-    return ticks;
+    for (int i = 3; i <= number; ++i) field = nextWord(rest);
+    Number value{};
+    if (!parseNumber(field, value)) return fail(ErrorCode::systemError, fmt::format("cannot read /proc/{}/stat", pid));
+    return value;
+}
+
+}  // namespace
+
+Result<std::uint64_t> processStartTime(pid_t pid) { return statField<std::uint64_t>(pid, 22); }
+
+std::optional<int> lastCpuOf(pid_t thread) {
+    const auto cpu = statField<int>(thread, 39);
+    return cpu && *cpu >= 0 ? std::optional(*cpu) : std::nullopt;
 }
 
 }  // namespace thermocline::memory

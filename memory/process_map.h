@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,5 +42,8 @@ Result<std::string> readProcFile(const std::string& path);
 
 /// Clock ticks after boot at which the process started: with the pid, a name that is never used twice.
 Result<std::uint64_t> processStartTime(pid_t pid);
+
+/// CPU on which a thread ran last; nothing where that cannot be told.
+std::optional<int> lastCpuOf(pid_t thread);
 
 }  // namespace thermocline::memory

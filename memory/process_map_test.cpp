@@ -45,6 +45,9 @@ TEST(ProcessMap, readsItself) {
     EXPECT_TRUE(stack);
     EXPECT_GT(processStartTime(::getpid()).value(), 0U);
     EXPECT_EQ(readMappings(0x7fffffff).error().code, ErrorCode::processGone);
+    ASSERT_TRUE(lastCpuOf(::getpid()));
+    EXPECT_LT(*lastCpuOf(::getpid()), 4096);
+    EXPECT_EQ(lastCpuOf(0x7fffffff), std::nullopt);
 }
 
 TEST(ProcessMap, findsStatusFields) {

@@ -2,7 +2,6 @@
 #include "memory/remote_process.h"
 
 #include <fmt/format.h>
-#include <sched.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -50,7 +49,7 @@ Result<std::unique_ptr<RemoteProcess>> RemoteProcess::stop(pid_t pid) {
     process->seized_ = true;
     process->stoppedAt_ = std::chrono::steady_clock::now();
     if (ptrace(PTRACE_INTERRUPT, pid, nullptr, nullptr) != 0) return ptraceError("PTRACE_INTERRUPT", pid);
-    THERMOCLINE_TRY(process->wait(pid));
+    THERMOCLINE_TRY(process->wait(pid, false));
     THERMOCLINE_TRY(process->prepare());
     return process;
 }
@@ -98,12 +97,14 @@ Result<void> RemoteProcess::findSyscallInstruction() {
     return fail(ErrorCode::notSupported, fmt::format("process {} has no syscall instruction to borrow", pid_));
 }
 
-Result<int> RemoteProcess::wait(pid_t tid) {
-    // No timed waitpid exists; a stop takes tens of microseconds, so yield first and nap only when it is late.
+Result<int> RemoteProcess::wait(pid_t tid, bool patient) {
+    // No timed waitpid exists. Only the first stop needs one: a thread in uninterruptible I/O may not stop for long. A step ends by
+    // itself, so that may block, and should: a tracer that spins keeps the CPU that the traced thread is to run on.
     const auto deadline = std::chrono::steady_clock::now() + stopTimeout;
-    for (unsigned tries = 0;; ++tries) {
+    for (;;) {
         int status = 0;
-        const pid_t got = waitpid(tid, &status, __WALL | WNOHANG);
+        const pid_t got = waitpid(tid, &status, __WALL | (patient ? 0 : WNOHANG));
+        if (got < 0 && errno == EINTR) continue;
         if (got < 0) return ptraceError("waitpid", tid);
         if (got == tid) {
             if (WIFEXITED(status) || WIFSIGNALED(status)) {
@@ -118,16 +119,13 @@ Result<int> RemoteProcess::wait(pid_t tid) {
             return fail(ErrorCode::busy,
                         fmt::format("thread {} did not stop within {} s (uninterruptible I/O?); try again", tid,
                                     stopTimeout.count()));
-        if (tries < 1000)
-            sched_yield();
-        else
-            std::this_thread::sleep_for(std::chrono::microseconds(200));
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
 }
 
 Result<void> RemoteProcess::step(int& event) {
     if (ptrace(PTRACE_SINGLESTEP, pid_, nullptr, nullptr) != 0) return ptraceError("PTRACE_SINGLESTEP", pid_);
-    const auto status = wait(pid_);
+    const auto status = wait(pid_, true);
     if (!status) return tl::unexpected(status.error());
     event = *status >> 16;
     if (WSTOPSIG(*status) != SIGTRAP && event == 0)
@@ -174,7 +172,7 @@ Result<pid_t> RemoteProcess::startThread(VmAddress entry, VmAddress argument, Vm
     if (!tid) return tl::unexpected(tid.error());
     const auto thread = static_cast<pid_t>(*tid);
     // The new thread is traced from birth (PTRACE_O_TRACECLONE) and stops before its first instruction.
-    THERMOCLINE_TRY(wait(thread));
+    THERMOCLINE_TRY(wait(thread, true));
     user_regs_struct registers{};
     if (ptrace(PTRACE_GETREGS, thread, nullptr, &registers) != 0) return ptraceError("PTRACE_GETREGS", thread);
     registers.rip = entry.value;

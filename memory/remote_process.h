@@ -50,7 +50,8 @@ class RemoteProcess {
     Result<void> findSyscallInstruction();
     /// Runs one instruction; `event` receives the ptrace event that stopped it, 0 for a plain step.
     Result<void> step(int& event);
-    Result<int> wait(pid_t tid);
+    /// Waits for a stop; not `patient`: two seconds at most.
+    Result<int> wait(pid_t tid, bool patient);
 
     pid_t pid_;
     bool seized_ = false;

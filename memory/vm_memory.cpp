@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "common/byte_size.h"
@@ -190,8 +191,9 @@ Status VmMemory::status() const {
         const std::lock_guard lock(stallMutex_);
         const auto now = std::chrono::steady_clock::now();
         if (now - stallSince_ >= stallWindow) {
-            stallRatio_ = std::chrono::duration<double>(faults_->stall() - stallAtSince_) /
-                          std::chrono::duration<double>(now - stallSince_);
+            // A fault that began before the window is counted when it is served: never more than all of the time.
+            stallRatio_ = std::min(1.0, std::chrono::duration<double>(faults_->stall() - stallAtSince_) /
+                                            std::chrono::duration<double>(now - stallSince_));
             stallSince_ = now;
             stallAtSince_ = faults_->stall();
         }
