@@ -39,6 +39,7 @@ class Table {
     struct Cell {
         Cell(std::string cellText, Colour cellColour = Colour::none)  // NOLINT: a plain text is a cell
             : text(std::move(cellText)), colour(cellColour) {}
+        Cell(const char* cellText) : Cell(std::string(cellText)) {}  // NOLINT: as above
         std::string text;
         Colour colour;
     };

@@ -137,7 +137,7 @@ class BusTest : public ::testing::Test {
     testing::FakeHypervisor hypervisor_;
     std::unique_ptr<Bus> bus_;
     bool lost_ = false;
-    Daemon daemon_{{loop_, hypervisor_, database_, runtime_, processes_, THERMOCLINE_FAKE_MANAGER, 5s, 1s,
+    Daemon daemon_{{loop_, hypervisor_, database_, runtime_, processes_, THERMOCLINE_FAKE_MANAGER, 2s, 1s,
                     [](pid_t) -> Result<memory::GuestSupport> {
                         return memory::GuestSupport{true, "move", 512 * mib, "", ""};
                     }}};

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/output.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace thermocline::cli {
+namespace {
+
+TEST(Table, alignsByCharactersAndLeavesNoTrailingSpaces) {
+    Table table({{"NAME"}, {"SIZE", true}, {"NOTE"}});
+    table.add({"a", "1 B", ""});
+    table.add({"größer", "12 KiB", "x"});
+    EXPECT_EQ(table.render(Style(false)),
+              "NAME      SIZE  NOTE\n"
+              "a          1 B\n"
+              "größer  12 KiB  x\n");
+}
+
+TEST(Table, coloursDoNotCountAsWidth) {
+    Table table({{"A"}, {"B"}});
+    table.add({{"x", Colour::good}, "y"});
+    EXPECT_EQ(table.render(Style(true)), "\033[1mA\033[0m  \033[1mB\033[0m\n\033[32mx\033[0m  y\n");
+}
+
+TEST(Style, isPlainWhereThereIsNoTerminal) {
+    std::FILE* const file = std::tmpfile();
+    EXPECT_EQ(Style::of(file).paint("x", Colour::bad), "x");
+    std::fclose(file);
+}
+
+TEST(Output, figuresForPeople) {
+    EXPECT_EQ(percent(0.0312), "3.1 %");
+    EXPECT_EQ(duration(0), "0.0 us");
+    EXPECT_EQ(duration(1'500), "1.5 us");
+    EXPECT_EQ(duration(9'300'000), "9.3 ms");
+    EXPECT_EQ(duration(1'200'000'000), "1.2 s");
+    EXPECT_EQ(sizeOrDash(0), "-");
+    EXPECT_EQ(sizeOrDash(1024), "1.0 KiB");
+    EXPECT_EQ(sparkline({0, 7, 3.5}), "▁█▅");
+    EXPECT_EQ(sparkline({0, 0}), "▁▁");
+    EXPECT_EQ(sparkline({}), "");
+}
+
+TEST(Output, savedIsWhatTheHostHasBack) {
+    DomainFigures domain;
+    domain.coldBytes = 100;
+    domain.storeBytes = 30;
+    domain.metadataBytes = 20;
+    EXPECT_EQ(domain.savedBytes(), 50U);
+    domain.storeBytes = 90;
+    EXPECT_EQ(domain.savedBytes(), 0U);
+}
+
+TEST(Output, domainTableTellsTheStatesApart) {
+    DomainFigures off;
+    off.name = "off";
+    off.state = "detached";
+    off.memoryBytes = 1 << 20;
+    off.limitBytes = 1 << 19;
+    DomainFigures on;
+    on.name = "on";
+    on.state = "attached";
+    on.running = true;
+    on.faults = 42;
+    on.stallRatio = 0.5;
+    const std::string text = domainTable({off, on}, Style(false));
+    EXPECT_THAT(text, ::testing::ContainsRegex("off +shut off +1.0 MiB +- +- +- +- +- +512.0 KiB +- +- +-\n"));
+    EXPECT_THAT(text, ::testing::ContainsRegex("on +attached .* 42 +50.0 %\n"));
+}
+
+TEST(Output, jsonHasTheNamesOfTheProtocol) {
+    DomainFigures domain;
+    domain.name = "vm";
+    domain.attachPauseMicroseconds = 7;
+    domain.stallNanoseconds = 8;
+    const auto json = toJson(domain);
+    EXPECT_EQ(json.at("name"), "vm");
+    EXPECT_EQ(json.at("attach_pause_us"), 7);
+    EXPECT_EQ(json.at("stall_ns"), 8);
+    EXPECT_EQ(json.size(), 31U);
+    EXPECT_EQ(toJson(HistorySample{}).size(), 17U);
+}
+
+TEST(Failure, everyErrorHasItsExitCode) {
+    const auto code = [](const char* name) { return toFailure(sdbus::Error(name, "m")).code; };
+    EXPECT_EQ(code("org.thermocline1.Error.NoSuchDomain"), ExitCode::noSuchDomain);
+    EXPECT_EQ(code("org.thermocline1.Error.NotSupported"), ExitCode::notSupported);
+    EXPECT_EQ(code("org.thermocline1.Error.InvalidLimit"), ExitCode::failure);
+    EXPECT_EQ(code("org.freedesktop.DBus.Error.ServiceUnknown"), ExitCode::unreachable);
+    EXPECT_EQ(code("org.freedesktop.DBus.Error.NoReply"), ExitCode::unreachable);
+    EXPECT_EQ(code("org.freedesktop.DBus.Error.UnknownObject"), ExitCode::noSuchDomain);
+    const auto denied = toFailure(sdbus::Error("org.freedesktop.DBus.Error.AccessDenied", "no"));
+    EXPECT_EQ(denied.code, ExitCode::failure);
+    EXPECT_EQ(denied.name, "PermissionDenied");
+    EXPECT_THAT(denied.message, ::testing::HasSubstr("group libvirt"));
+    EXPECT_EQ(toFailure(sdbus::Error("org.thermocline1.Error.Busy", "wait")).message, "wait");
+}
+
+}  // namespace
+}  // namespace thermocline::cli
