@@ -26,7 +26,8 @@ def test_reported_free_pages_cost_nothing_more(limited):
     domain.wait_for_limit()
     full = _held(domain.figures())
     guest.free(96 * MIB)
-    domain.wait_for("the free pages to leave", lambda figures: _held(figures) < full - 80 * MIB)
+    # Not all of it: a fragment below the reporting order stays with the guest.
+    domain.wait_for("the free pages to leave", lambda figures: _held(figures) < full - 64 * MIB)
     guest.verify()
     # The same guest pages again, with other content: nothing of the old may come back.
     guest.fill(96 * MIB, seed=53)

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """After a life under a limit, and after the demo, the host is as it was: no file, mount, process or domain is left."""
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,21 +26,29 @@ def _host_state():
     sysctls = {path: path.read_text() for path in (Path("/proc/sys/vm/unprivileged_userfaultfd"),
                                                    Path("/proc/sys/vm/overcommit_memory"),
                                                    Path("/proc/sys/vm/nr_hugepages"))}
+    folders = ("/dev/shm", "/tmp", "/run", "/var/tmp", "/var/log/libvirt/qemu")
+    files = {f"{folder}/{name}" for folder in folders if os.path.isdir(folder) for name in os.listdir(folder)}
+    mounts = set(Path("/proc/self/mounts").read_text().splitlines())
+    domains = {domain.name() for domain in libvirt.open(CONNECT_URI).listAllDomains()}
+    return {"sysctls": sysctls, "files": _ours(files), "mounts": _ours(mounts), "domains": _ours(domains),
+            "processes": _processes()}
+
+
+def _ours(names):
     # Unit tests that somebody runs meanwhile have names of their own.
-    ours = sorted(name for folder in ("/dev/shm", "/tmp", "/run", "/var/tmp", "/var/log/libvirt/qemu")
-                  if os.path.isdir(folder) for name in os.listdir(folder) if "thermocline" in name and not name.startswith("thermocline-test-"))
-    processes = sorted(entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit() and _ours(entry))
-    domains = sorted(domain.name() for domain in libvirt.open(CONNECT_URI).listAllDomains())
-    mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if "/thermocline-test-" not in line]
-    return {"mounts": mounts, "sysctls": sysctls, "files": ours,
-            "processes": processes, "domains": domains}
+    return sorted(name for name in names if "thermocline" in name and not re.search("thermocline-(test|rig)-", name))
 
 
-def _ours(entry):
-    try:
-        return b"thermocline" in (entry / "cmdline").read_bytes().split(b"\0")[0]
-    except OSError:
-        return False
+def _processes():
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            command = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else [b""]
+            program = os.path.basename(command[0])
+            if program in (b"thermoclined", b"thermocline-manager") and any(b"/dev/shm/thermocline-" in word and
+                                                                             b"-test-" not in word for word in command):
+                found.append(entry.name)
+    return sorted(found)
 
 
 def test_nothing_is_left_of_a_managed_guest(testbed, own_guest):

@@ -33,6 +33,7 @@ class Thermocline:
         return self
 
     def __exit__(self, *exception):
+        print(self.daemon.log_tail(60))  # pytest shows it where the test fails
         try:
             self._detach_all()
         finally:

@@ -50,8 +50,8 @@ class Client:
     def call(self, path, interface, method, arguments=None, seconds=60.0, bus_name=BUS_NAME):
         return self.start_call(path, interface, method, arguments, seconds, bus_name).result()
 
-    def start_call(self, path, interface, method, arguments=None, seconds=60.0, bus_name=BUS_NAME):
-        return PendingCall(self.connection, bus_name, path, interface, method, arguments, seconds)
+    def start_call(self, path, interface, method, arguments=None, seconds=60.0, bus_name=BUS_NAME, on_value=None):
+        return PendingCall(self.connection, bus_name, path, interface, method, arguments, seconds, on_value)
 
     def manager(self, method, arguments=None):
         return self.call(ROOT_PATH, MANAGER, method, arguments)
@@ -95,9 +95,11 @@ class Client:
 
 
 class PendingCall:
-    """A method call under way; result() waits for the answer."""
+    """A method call under way; result() waits for the answer. `on_value` is called at once when the answer comes in, so
+    in order with the signals that came before and after it."""
 
-    def __init__(self, connection, bus_name, path, interface, method, arguments, seconds):
+    def __init__(self, connection, bus_name, path, interface, method, arguments, seconds, on_value):
+        self._on_value = on_value
         self._answer = None
         self._deadline = Deadline(seconds + 5)
         self._what = f"{interface}.{method}"
@@ -107,6 +109,8 @@ class PendingCall:
     def _done(self, connection, result):
         try:
             self._answer = (connection.call_finish(result).unpack(), None)
+            if self._on_value:
+                self._on_value(self._answer[0])
         except GLib.Error as error:
             name = Gio.DBusError.get_remote_error(error) or f"GLib.{error.code}"
             self._answer = (None, ThermoclineError(name, error.message.removeprefix(f"GDBus.Error:{name}: ")))
@@ -133,8 +137,9 @@ class DomainObject:
         self._client = client
         self.path = f"{ROOT_PATH}/domain/{uuid.replace('-', '_')}"
 
-    def figures(self):
-        return self._client.call(self.path, _PROPERTIES, "GetAll", GLib.Variant("(s)", (DOMAIN,)))[0]
+    def figures(self, on_value=None):
+        return self._client.start_call(self.path, _PROPERTIES, "GetAll", GLib.Variant("(s)", (DOMAIN,)),
+                                       on_value=on_value).result()[0]
 
     def start(self, method, arguments=None, seconds=120.0):
         return self._client.start_call(self.path, DOMAIN, method, arguments, seconds)
@@ -215,7 +220,7 @@ class FiguresWatch:
         # Subscribed before the first look: no change falls between the two.
         self._subscription = self._connection.signal_subscribe(
             BUS_NAME, _PROPERTIES, "PropertiesChanged", self._domain.path, None, 0, self._changed)
-        self.figures.update(self._domain.figures())
+        self._domain.figures(on_value=lambda answer: self.figures.update(answer[0]))
         return self
 
     def __exit__(self, *_):

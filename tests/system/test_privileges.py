@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the parts may do once a VM is attached: the manager next to nothing, the agent's code nothing but run."""
+
+import os
+from pathlib import Path
+
+from testbed.process_view import mappings
+from testbed.sizes import KIB
+
+
+def _status(pid):
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def test_the_manager_gives_up_every_privilege(thermocline, guest):
+    thermocline.attached(guest)
+    manager = thermocline.daemon.managers()[0]
+    status = _status(manager)
+    assert all(int(status[name], 16) == 0 for name in ("CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd"))
+    assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
+    assert "0" not in status["Uid"].split() and "0" not in status["Gid"].split()
+    assert status["TracerPid"] == "0" and _status(guest.pid)["TracerPid"] == "0"
+
+
+def test_the_agent_is_small_and_not_writable(thermocline, guest):
+    before = {(m.start, m.end) for m in mappings(guest.pid)}
+    thermocline.attached(guest)
+    code = [m for m in mappings(guest.pid) if (m.start, m.end) not in before and "x" in m.permissions]
+    # TCG's own code buffer is writable and executable, and was there before.
+    assert code and sum(m.size for m in code) <= 16 * KIB
+    assert not any("w" in m.permissions for m in code)
+
+
+def test_the_store_is_for_its_owner_only(thermocline, guest):
+    thermocline.attached(guest)
+    directory = thermocline.domain_directory(guest)
+    assert directory.stat().st_mode & 0o077 == 0
+    files = [path for path in directory.iterdir() if path.is_file()]
+    assert files and not [path.name for path in files if path.stat().st_mode & 0o077]
+    for path in (thermocline.daemon.state_dir, thermocline.daemon.runtime_dir):
+        assert os.stat(path).st_mode & 0o077 == 0
