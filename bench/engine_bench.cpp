@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What the engine costs, beside the floor that Linux itself sets: a bare loop that answers each fault with UFFDIO_COPY. Everything in
-// one run, on one CPU, repeated; medians count. `engine_bench --help` lists Google Benchmark's options; `--json FILE` writes the
-// figures and bars. Not a timed test: nothing here passes or fails.
+// What the engine costs, beside the floor that Linux itself sets: a bare loop that answers each fault with
+// UFFDIO_COPY. Everything in one run, on one CPU, repeated; medians count. `engine_bench --help` lists Google
+// Benchmark's options; `--json FILE` writes the figures and bars. Not a timed test: nothing here passes or
+// fails.
 
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
@@ -42,7 +43,9 @@ void pinTo(pid_t thread) {
     ::sched_setaffinity(thread, sizeof set, &set);
 }
 
-double seconds(std::chrono::steady_clock::duration took) { return std::chrono::duration<double>(took).count(); }
+double seconds(std::chrono::steady_clock::duration took) {
+    return std::chrono::duration<double>(took).count();
+}
 
 /// Lets the subject touch `count` pages, `stride` apart; seconds by the subject's own clock.
 double touch(SubjectProcess& subject, std::uint64_t count, std::uint64_t stride) {
@@ -93,12 +96,19 @@ void fault(benchmark::State& state, bool huge, From from) {
         rig.restoreAll();
         rig.stageAll();
         if (from == From::cold) rig.evictAll();
-        state.SetIterationTime(touch(subject, subjectPages / stride, stride) / static_cast<double>(subjectPages / stride));
+        state.SetIterationTime(touch(subject, subjectPages / stride, stride) /
+                               static_cast<double>(subjectPages / stride));
     }
 }
-void stagedFault(benchmark::State& state) { fault(state, false, From::staged); }
-void stagedHugeFault(benchmark::State& state) { fault(state, true, From::staged); }
-void coldFault(benchmark::State& state) { fault(state, false, From::cold); }
+void stagedFault(benchmark::State& state) {
+    fault(state, false, From::staged);
+}
+void stagedHugeFault(benchmark::State& state) {
+    fault(state, true, From::staged);
+}
+void coldFault(benchmark::State& state) {
+    fault(state, false, From::cold);
+}
 
 /// Seconds per page of one of the rig's steps.
 void step(benchmark::State& state, bool huge, const std::function<double(PagerRig&)>& run) {
@@ -114,7 +124,8 @@ void step(benchmark::State& state, bool huge, const std::function<double(PagerRi
 double timed(const std::function<std::uint64_t()>& pages) {
     const auto began = std::chrono::steady_clock::now();
     const auto count = pages();
-    return seconds(std::chrono::steady_clock::now() - began) / static_cast<double>(std::max<std::uint64_t>(count, 1));
+    return seconds(std::chrono::steady_clock::now() - began) /
+           static_cast<double>(std::max<std::uint64_t>(count, 1));
 }
 double stageStep(PagerRig& rig) {
     return timed([&] { return rig.stageAll(); });
@@ -131,12 +142,24 @@ double restoreStep(PagerRig& rig) {
         return pages;
     });
 }
-void stageSmall(benchmark::State& state) { step(state, false, stageStep); }
-void stageHuge(benchmark::State& state) { step(state, true, stageStep); }
-void evictSmall(benchmark::State& state) { step(state, false, evictStep); }
-void evictHuge(benchmark::State& state) { step(state, true, evictStep); }
-void restoreSmall(benchmark::State& state) { step(state, false, restoreStep); }
-void restoreHuge(benchmark::State& state) { step(state, true, restoreStep); }
+void stageSmall(benchmark::State& state) {
+    step(state, false, stageStep);
+}
+void stageHuge(benchmark::State& state) {
+    step(state, true, stageStep);
+}
+void evictSmall(benchmark::State& state) {
+    step(state, false, evictStep);
+}
+void evictHuge(benchmark::State& state) {
+    step(state, true, evictStep);
+}
+void restoreSmall(benchmark::State& state) {
+    step(state, false, restoreStep);
+}
+void restoreHuge(benchmark::State& state) {
+    step(state, true, restoreStep);
+}
 
 void attachPause(benchmark::State& state) {
     SubjectProcess subject(subjectBytes, true);
@@ -157,7 +180,8 @@ Status managerStatus(std::uint64_t bytes) {
     const auto limit = bytes * 3 / 4;
     manager.call({{"id", 1}, {"method", "set-limit"}, {"params", {{"limit_bytes", limit}}}});
     Status status;
-    do status = manager.call({{"id", 2}, {"method", "status"}}).at("result").get<Status>();
+    do
+        status = manager.call({{"id", 2}, {"method", "status"}}).at("result").get<Status>();
     while (status.usedBytes > limit);
     manager.call({{"id", 3}, {"method", "detach"}});
     manager.exitCode();
@@ -189,8 +213,8 @@ class MedianReporter : public benchmark::BenchmarkReporter {
         std::sort(microseconds.begin(), microseconds.end());
         const auto name = runs.front().run_name.function_name;
         medians[name] = microseconds[microseconds.size() / 2];
-        fmt::print("{:<32} {:>9.2f} us   (best {:.2f}, worst {:.2f}, {} runs)\n", name, medians[name], microseconds.front(),
-                   microseconds.back(), microseconds.size());
+        fmt::print("{:<32} {:>9.2f} us   (best {:.2f}, worst {:.2f}, {} runs)\n", name, medians[name],
+                   microseconds.front(), microseconds.back(), microseconds.size());
         std::fflush(stdout);
     }
     std::map<std::string, double> medians;
@@ -199,7 +223,8 @@ class MedianReporter : public benchmark::BenchmarkReporter {
 void report(MedianReporter& reporter, const std::string& jsonPath) {
     auto& us = reporter.medians;
     const auto status = managerStatus(512 * mib);
-    const auto perPage = static_cast<double>(status.metadataBytes) / static_cast<double>(status.memoryBytes / pageBytes);
+    const auto perPage =
+        static_cast<double>(status.metadataBytes) / static_cast<double>(status.memoryBytes / pageBytes);
     const auto overhead = status.managerRssBytes + status.metadataBytes;
     fmt::print("{:<32} {:>9.2f} bytes per guest page\n", "metadata", perPage);
     fmt::print("{:<32} {:>9}   (and {} of metadata, for {} of guest RAM)\n\n", "manager's private memory",
@@ -209,7 +234,8 @@ void report(MedianReporter& reporter, const std::string& jsonPath) {
     nlohmann::json bars = nlohmann::json::array();
     const auto bar = [&](const std::string& name, double got, double want) {
         bars.push_back({{"name", name}, {"want", want}, {"got", got}, {"met", got <= want}});
-        fmt::print("{:<48} {:>10.2f}  want <= {:<10.2f} {}\n", name, got, want, got <= want ? "met" : "NOT MET");
+        fmt::print("{:<48} {:>10.2f}  want <= {:<10.2f} {}\n", name, got, want,
+                   got <= want ? "met" : "NOT MET");
     };
     const auto floor = us["raw UFFDIO_COPY fault (floor)"];
     bar("staged fault / floor", us["staged fault, 4 KiB"] / floor, 1.5);
@@ -220,11 +246,12 @@ void report(MedianReporter& reporter, const std::string& jsonPath) {
     if (jsonPath.empty()) return;
     utsname machine{};
     ::uname(&machine);
-    nlohmann::json json{{"machine", {{"kernel", machine.release}, {"cpus", std::thread::hardware_concurrency()}}},
-                        {"microseconds", us},
-                        {"metadata_bytes_per_page", perPage},
-                        {"manager_rss_bytes", status.managerRssBytes},
-                        {"bars", bars}};
+    nlohmann::json json{
+        {"machine", {{"kernel", machine.release}, {"cpus", std::thread::hardware_concurrency()}}},
+        {"microseconds", us},
+        {"metadata_bytes_per_page", perPage},
+        {"manager_rss_bytes", status.managerRssBytes},
+        {"bars", bars}};
     std::ofstream(jsonPath) << json.dump(2) << "\n";
 }
 
@@ -244,6 +271,7 @@ int main(int argc, char** argv) {
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
     thermocline::memory::MedianReporter reporter;
     benchmark::RunSpecifiedBenchmarks(&reporter);
-    if (reporter.medians.contains("raw UFFDIO_COPY fault (floor)")) thermocline::memory::report(reporter, jsonPath);
+    if (reporter.medians.contains("raw UFFDIO_COPY fault (floor)"))
+        thermocline::memory::report(reporter, jsonPath);
     return 0;
 }

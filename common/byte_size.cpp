@@ -18,18 +18,29 @@ struct Unit {
 constexpr double ki = 1024.0;
 constexpr double k = 1000.0;
 constexpr std::array units{
-    Unit{"", 1},          Unit{"b", 1},         Unit{"k", ki},      Unit{"kib", ki},
-    Unit{"m", ki * ki},   Unit{"mib", ki * ki}, Unit{"g", ki * ki * ki}, Unit{"gib", ki * ki * ki},
-    Unit{"t", ki * ki * ki * ki}, Unit{"tib", ki * ki * ki * ki}, Unit{"kb", k}, Unit{"mb", k * k},
-    Unit{"gb", k * k * k}, Unit{"tb", k * k * k * k},
+    Unit{"", 1},
+    Unit{"b", 1},
+    Unit{"k", ki},
+    Unit{"kib", ki},
+    Unit{"m", ki* ki},
+    Unit{"mib", ki* ki},
+    Unit{"g", ki* ki* ki},
+    Unit{"gib", ki* ki* ki},
+    Unit{"t", ki* ki* ki* ki},
+    Unit{"tib", ki* ki* ki* ki},
+    Unit{"kb", k},
+    Unit{"mb", k* k},
+    Unit{"gb", k* k* k},
+    Unit{"tb", k* k* k* k},
 };
 
 }  // namespace
 
 Result<std::uint64_t> parseByteSize(std::string_view text) {
     const auto bad = [&] {
-        return fail(ErrorCode::invalidArgument,
-                    fmt::format("\"{}\" is not a size; write a number with a unit, such as 512M or 1.5GiB", text));
+        return fail(
+            ErrorCode::invalidArgument,
+            fmt::format("\"{}\" is not a size; write a number with a unit, such as 512M or 1.5GiB", text));
     };
     double value = 0;
     const char* const begin = text.data();
@@ -39,9 +50,11 @@ Result<std::uint64_t> parseByteSize(std::string_view text) {
     const auto [rest, status] = std::from_chars(begin, end, value, std::chars_format::fixed);
     if (status != std::errc{}) return bad();
     const char* unitBegin = rest;
-    while (unitBegin != end && *unitBegin == ' ') ++unitBegin;
+    while (unitBegin != end && *unitBegin == ' ')
+        ++unitBegin;
     std::string unit(unitBegin, end);
-    for (char& c : unit) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    for (char& c : unit)
+        c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
     for (const auto& known : units) {
         if (unit != known.name) continue;
         const double bytes = value * known.factor;

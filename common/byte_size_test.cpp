@@ -17,7 +17,8 @@ TEST(ByteSize, parsesWhatPeopleWrite) {
 }
 
 TEST(ByteSize, refusesWhatIsNotASize) {
-    for (const char* text : {"", "M", "-1", "+1", "nan", "inf", "12X", "1GiBs", "1e5", "0x10", "99999999999T", "5 5"}) {
+    for (const char* text :
+         {"", "M", "-1", "+1", "nan", "inf", "12X", "1GiBs", "1e5", "0x10", "99999999999T", "5 5"}) {
         const auto size = parseByteSize(text);
         ASSERT_FALSE(size) << text;
         EXPECT_EQ(size.error().code, ErrorCode::invalidArgument);

@@ -53,9 +53,9 @@ tl::unexpected<Error> failErrno(std::string_view what, int errnum = errno,
 }  // namespace thermocline
 
 /// Returns from the enclosing function with the error of `expression` where it has one.
-#define THERMOCLINE_TRY(expression)                                                    \
-    do {                                                                               \
-        auto thermoclineTryResult = (expression);                                      \
-        if (!thermoclineTryResult)                                                     \
+#define THERMOCLINE_TRY(expression)                                                               \
+    do {                                                                                          \
+        auto thermoclineTryResult = (expression);                                                 \
+        if (!thermoclineTryResult)                                                                \
             return tl::unexpected<::thermocline::Error>(std::move(thermoclineTryResult).error()); \
     } while (false)

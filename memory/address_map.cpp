@@ -15,7 +15,8 @@ AddressMap::AddressMap(const std::vector<VmRange>& ranges) {
 
 std::uint64_t AddressMap::pages() const {
     std::uint64_t sum = 0;
-    for (const auto& extent : extents_) sum += extent.pages;
+    for (const auto& extent : extents_)
+        sum += extent.pages;
     return sum;
 }
 
@@ -49,7 +50,8 @@ std::vector<AddressMap::Extent> AddressMap::within(VmRange range) const {
         const auto start = std::max(extent.start, range.start);
         const auto end = std::min(extent.end(), range.end());
         if (start < end)
-            parts.push_back({start, extent.first + (start - extent.start) / pageBytes, (end - start) / pageBytes});
+            parts.push_back(
+                {start, extent.first + (start - extent.start) / pageBytes, (end - start) / pageBytes});
     }
     return parts;
 }
@@ -63,10 +65,11 @@ void AddressMap::unmap(VmRange range) {
             kept.push_back(extent);
             continue;
         }
-        if (cutStart > extent.start) kept.push_back({extent.start, extent.first, (cutStart - extent.start) / pageBytes});
+        if (cutStart > extent.start)
+            kept.push_back({extent.start, extent.first, (cutStart - extent.start) / pageBytes});
         if (cutEnd < extent.end())
-            kept.push_back(
-                {cutEnd, extent.first + (cutEnd - extent.start) / pageBytes, (extent.end() - cutEnd) / pageBytes});
+            kept.push_back({cutEnd, extent.first + (cutEnd - extent.start) / pageBytes,
+                            (extent.end() - cutEnd) / pageBytes});
     }
     extents_ = std::move(kept);
 }
@@ -78,7 +81,8 @@ void AddressMap::remap(VmRange from, VmAddress to) {
         extent.start = to + (extent.start - from.start);
         extents_.push_back(extent);
     }
-    std::sort(extents_.begin(), extents_.end(), [](const Extent& a, const Extent& b) { return a.first < b.first; });
+    std::sort(extents_.begin(), extents_.end(),
+              [](const Extent& a, const Extent& b) { return a.first < b.first; });
 }
 
 }  // namespace thermocline::memory

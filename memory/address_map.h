@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Which page number stands for which address of the VM's process. Each range of guest RAM starts a new block, at the page
-// within the block that its address has within 2 MiB, so that huge pages line up in guest RAM and staging area alike.
-// Page numbers never change; addresses may (mremap) and may end (munmap). Not thread-safe: guarded by the pager's layout lock.
+// Which page number stands for which address of the VM's process. Each range of guest RAM starts a new block,
+// at the page within the block that its address has within 2 MiB, so that huge pages line up in guest RAM and
+// staging area alike. Page numbers never change; addresses may (mremap) and may end (munmap). Not
+// thread-safe: guarded by the pager's layout lock.
 
 #include <cstdint>
 #include <optional>
@@ -33,7 +34,8 @@ class AddressMap {
     [[nodiscard]] std::uint64_t pages() const;
     [[nodiscard]] std::optional<PageNumber> pageAt(VmAddress address) const;
     [[nodiscard]] std::optional<VmAddress> addressOf(PageNumber page) const;
-    /// Address of a block's first page where all its 512 pages are mapped as one aligned piece: where a huge page can be.
+    /// Address of a block's first page where all its 512 pages are mapped as one aligned piece: where a huge
+    /// page can be.
     [[nodiscard]] std::optional<VmAddress> wholeBlock(BlockNumber block) const;
     /// In page number order.
     [[nodiscard]] const std::vector<Extent>& extents() const { return extents_; }

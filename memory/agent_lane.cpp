@@ -16,7 +16,9 @@ namespace thermocline::memory {
 namespace {
 
 // The lane lives in memory that two processes share, so these futexes are not "private" ones.
-void futexWake(std::uint32_t* word) { syscall(SYS_futex, word, FUTEX_WAKE, 1, nullptr, nullptr, 0); }
+void futexWake(std::uint32_t* word) {
+    syscall(SYS_futex, word, FUTEX_WAKE, 1, nullptr, nullptr, 0);
+}
 void futexWait(std::uint32_t* word, std::uint32_t value, const timespec& timeout) {
     syscall(SYS_futex, word, FUTEX_WAIT, value, &timeout, nullptr, 0);
 }
@@ -24,7 +26,9 @@ void futexWait(std::uint32_t* word, std::uint32_t value, const timespec& timeout
 }  // namespace
 
 AgentLane::AgentLane(thermocline_lane* shared, std::function<bool()> processEnded)
-    : shared_(shared), processEnded_(std::move(processEnded)), sequence_(std::atomic_ref(shared->request).load()) {}
+    : shared_(shared),
+      processEnded_(std::move(processEnded)),
+      sequence_(std::atomic_ref(shared->request).load()) {}
 
 thermocline_operation& AgentLane::next(std::uint32_t kind) {
     assert(queued_ < THERMOCLINE_MAX_OPERATIONS);
@@ -57,9 +61,13 @@ void AgentLane::advise(VmRange range, int advice) {
     operation.source = static_cast<std::uint64_t>(advice);
 }
 
-void AgentLane::populate(VmAddress page) { next(THERMOCLINE_POPULATE).destination = page.value; }
+void AgentLane::populate(VmAddress page) {
+    next(THERMOCLINE_POPULATE).destination = page.value;
+}
 
-void AgentLane::exit() { next(THERMOCLINE_EXIT); }
+void AgentLane::exit() {
+    next(THERMOCLINE_EXIT);
+}
 
 const std::vector<AgentLane::Outcome>& AgentLane::run() {
     outcomes_.clear();
@@ -77,7 +85,8 @@ const std::vector<AgentLane::Outcome>& AgentLane::run() {
         futexWait(&shared_->reply, answered, patience);
         if (reply.load(std::memory_order_acquire) != sequence_ && processEnded_()) return outcomes_;
     }
-    // The control page can be written by the VM's process: take what it says with care (never more than was asked).
+    // The control page can be written by the VM's process: take what it says with care (never more than was
+    // asked).
     const auto completed = std::min(shared_->completed, count);
     for (std::uint32_t i = 0; i < count; ++i) {
         const auto& operation = shared_->operations[i];

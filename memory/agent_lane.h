@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The manager's side of one agent thread (agent/agent_protocol.h): submits a batch of operations and waits until they are done.
-// One thread at a time per lane; each engine thread has its own.
+// The manager's side of one agent thread (agent/agent_protocol.h): submits a batch of operations and waits
+// until they are done. One thread at a time per lane; each engine thread has its own.
 
 #include <chrono>
 #include <cstdint>
@@ -16,7 +16,8 @@ namespace thermocline::memory {
 
 class AgentLane {
   public:
-    /// `shared` is our mapping of the lane's control page; `processEnded` is asked now and then while waiting.
+    /// `shared` is our mapping of the lane's control page; `processEnded` is asked now and then while
+    /// waiting.
     AgentLane(thermocline_lane* shared, std::function<bool()> processEnded);
 
     /// Queues operations for the next run(). REQUIRES: at most THERMOCLINE_MAX_OPERATIONS of them.
@@ -28,10 +29,12 @@ class AgentLane {
 
     /// One queued operation's outcome.
     struct Outcome {
-        int error = 0;    ///< 0 or an errno value; ECANCELED where an earlier operation's failure ended the batch
+        int error =
+            0;  ///< 0 or an errno value; ECANCELED where an earlier operation's failure ended the batch
         BlockMask moved;  ///< movePages only
     };
-    /// Runs what is queued; outcomes in the order of queueing. Returns an empty vector when the process has ended.
+    /// Runs what is queued; outcomes in the order of queueing. Returns an empty vector when the process has
+    /// ended.
     const std::vector<Outcome>& run();
 
   private:

@@ -32,8 +32,8 @@ constexpr const char* controlName = "thermocline-control";
 constexpr std::uint64_t stackBytes = 16384;
 constexpr unsigned memfdExec = 0x10;  // MFD_EXEC, Linux 6.3
 
-// Layout of the scratch mapping: one page of messages, then a stack per lane. Each lane's TLS block and tids are in the
-// first page, too.
+// Layout of the scratch mapping: one page of messages, then a stack per lane. Each lane's TLS block and tids
+// are in the first page, too.
 constexpr std::uint64_t messageOffset = 0;
 constexpr std::uint64_t controlMessageOffset = 256;
 constexpr std::uint64_t socketOffset = 512;
@@ -43,14 +43,17 @@ constexpr std::uint64_t threadOffset = 1024;
 constexpr std::uint64_t threadBytes = 256;
 constexpr std::uint64_t scratchBytes = pageBytes + laneCount * stackBytes;
 
-std::uint64_t roundUp(std::uint64_t value, std::uint64_t unit) { return (value + unit - 1) / unit * unit; }
+std::uint64_t roundUp(std::uint64_t value, std::uint64_t unit) {
+    return (value + unit - 1) / unit * unit;
+}
 
 Result<UniqueFd> agentCode() {
     const std::span<const std::byte> image(thermoclineAgentImage, thermoclineAgentImageEnd);
-    UniqueFd file(static_cast<int>(syscall(SYS_memfd_create, "thermocline-agent",
-                                           MFD_CLOEXEC | MFD_ALLOW_SEALING | memfdExec)));
+    UniqueFd file(static_cast<int>(
+        syscall(SYS_memfd_create, "thermocline-agent", MFD_CLOEXEC | MFD_ALLOW_SEALING | memfdExec)));
     if (!file.valid() && errno == EINVAL)
-        file.reset(static_cast<int>(syscall(SYS_memfd_create, "thermocline-agent", MFD_CLOEXEC | MFD_ALLOW_SEALING)));
+        file.reset(static_cast<int>(
+            syscall(SYS_memfd_create, "thermocline-agent", MFD_CLOEXEC | MFD_ALLOW_SEALING)));
     if (!file.valid()) return failErrno("memfd_create for the agent");
     if (::write(file.get(), image.data(), image.size()) != static_cast<ssize_t>(image.size()) ||
         ::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0)
@@ -61,7 +64,8 @@ Result<UniqueFd> agentCode() {
 Result<UniqueFd> controlPages() {
     UniqueFd file(static_cast<int>(syscall(SYS_memfd_create, controlName, MFD_CLOEXEC)));
     if (!file.valid()) return failErrno("memfd_create for the control pages");
-    if (::ftruncate(file.get(), laneCount * THERMOCLINE_LANE_BYTES) != 0) return failErrno("sizing the control pages");
+    if (::ftruncate(file.get(), laneCount * THERMOCLINE_LANE_BYTES) != 0)
+        return failErrno("sizing the control pages");
     return file;
 }
 
@@ -71,8 +75,9 @@ Result<UniqueFd> takeDescriptor(const UniqueFd& process, int number) {
     return fd;
 }
 
-/// While it lives, this thread runs on the CPU where `thread` ran last, and before ordinary work: an injection is some forty hand-overs
-/// between the two, each of which would otherwise wake another CPU or wait behind whatever else runs. Best effort.
+/// While it lives, this thread runs on the CPU where `thread` ran last, and before ordinary work: an
+/// injection is some forty hand-overs between the two, each of which would otherwise wake another CPU or wait
+/// behind whatever else runs. Best effort.
 class CloseTo {
   public:
     explicit CloseTo(pid_t thread) : policy_(::sched_getscheduler(0)) {
@@ -114,15 +119,17 @@ class Infection {
 
     Result<void> run(int userfaultfdDevice, int code, std::uint64_t blocks) {
         auto& f = attachment_.footprint;
-        const auto scratch = map(f.scratch, scratchBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+        const auto scratch =
+            map(f.scratch, scratchBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
         if (!scratch) return scratch;
         THERMOCLINE_TRY(handOver({userfaultfdDevice, code, attachment_.control.get()}));
         f.controlFd = received_[2];
         THERMOCLINE_TRY(newUserfault(f.guestUffd, attachment_.guestUffd));
         THERMOCLINE_TRY(newUserfault(f.dropUffd, attachment_.dropUffd));
-        THERMOCLINE_TRY(map(f.code, roundUp(static_cast<std::uint64_t>(thermoclineAgentImageEnd - thermoclineAgentImage),
-                                            pageBytes),
-                            PROT_READ | PROT_EXEC, MAP_PRIVATE, received_[1]));
+        THERMOCLINE_TRY(map(
+            f.code,
+            roundUp(static_cast<std::uint64_t>(thermoclineAgentImageEnd - thermoclineAgentImage), pageBytes),
+            PROT_READ | PROT_EXEC, MAP_PRIVATE, received_[1]));
         THERMOCLINE_TRY(map(f.control, laneCount * THERMOCLINE_LANE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
                             received_[2]));
         THERMOCLINE_TRY(map(f.staging, StagingArea::bytesFor(blocks), PROT_READ | PROT_WRITE,
@@ -147,7 +154,8 @@ class Infection {
 
     /// Closes what is only needed while infecting, on success and failure alike.
     void closeReceived() {
-        for (std::size_t i = 0; i < 2; ++i) closeReceived(i);
+        for (std::size_t i = 0; i < 2; ++i)
+            closeReceived(i);
         for (auto& socket : sockets_) {
             if (socket >= 0) (void)remote_.call("close", SYS_close, {static_cast<std::uint64_t>(socket)});
             socket = -1;
@@ -165,21 +173,23 @@ class Infection {
         return {};
     }
     Result<void> advise(VmRange range, int advice) {
-        const auto done =
-            remote_.call("madvise", SYS_madvise, {range.start.value, range.bytes, static_cast<std::uint64_t>(advice)});
+        const auto done = remote_.call("madvise", SYS_madvise,
+                                       {range.start.value, range.bytes, static_cast<std::uint64_t>(advice)});
         if (!done) return tl::unexpected(done.error());
         return {};
     }
     void closeReceived(std::size_t i) {
-        if (received_[i] >= 0) (void)remote_.call("close", SYS_close, {static_cast<std::uint64_t>(received_[i])});
+        if (received_[i] >= 0)
+            (void)remote_.call("close", SYS_close, {static_cast<std::uint64_t>(received_[i])});
         received_[i] = -1;
     }
 
     /// Gives the process copies of our descriptors through a socket pair that it makes itself.
     Result<void> handOver(const std::array<int, 3>& descriptors) {
         const auto scratch = attachment_.footprint.scratch.start;
-        const auto pair = remote_.call("socketpair", SYS_socketpair,
-                                       {AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, (scratch + socketOffset).value});
+        const auto pair =
+            remote_.call("socketpair", SYS_socketpair,
+                         {AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, (scratch + socketOffset).value});
         if (!pair) return tl::unexpected(pair.error());
         THERMOCLINE_TRY(remote_.read(scratch + socketOffset, std::as_writable_bytes(std::span(sockets_))));
         const auto ours = takeDescriptor(attachment_.process, sockets_[0]);
@@ -198,7 +208,8 @@ class Infection {
         header->cmsg_type = SCM_RIGHTS;
         header->cmsg_len = CMSG_LEN(sizeof descriptors);
         std::memcpy(CMSG_DATA(header), descriptors.data(), sizeof descriptors);
-        if (::sendmsg(ours->get(), &message, MSG_NOSIGNAL) != 1) return failErrno("sendmsg to the VM's process");
+        if (::sendmsg(ours->get(), &message, MSG_NOSIGNAL) != 1)
+            return failErrno("sendmsg to the VM's process");
 
         // The same structures once more, with addresses in the process.
         iovec remoteVector{reinterpret_cast<void*>((scratch + payloadOffset).value), 1};
@@ -210,24 +221,26 @@ class Infection {
         THERMOCLINE_TRY(put(remote_, scratch + vectorOffset, remoteVector));
         THERMOCLINE_TRY(put(remote_, scratch + messageOffset, remoteMessage));
         const auto got = remote_.call("recvmsg", SYS_recvmsg,
-                                      {static_cast<std::uint64_t>(sockets_[1]), (scratch + messageOffset).value,
-                                       MSG_DONTWAIT | MSG_CMSG_CLOEXEC});
+                                      {static_cast<std::uint64_t>(sockets_[1]),
+                                       (scratch + messageOffset).value, MSG_DONTWAIT | MSG_CMSG_CLOEXEC});
         if (!got) return tl::unexpected(got.error());
-        THERMOCLINE_TRY(remote_.read(scratch + controlMessageOffset, std::as_writable_bytes(std::span(ancillary))));
+        THERMOCLINE_TRY(
+            remote_.read(scratch + controlMessageOffset, std::as_writable_bytes(std::span(ancillary))));
         cmsghdr answer{};
         std::memcpy(&answer, ancillary.data(), sizeof answer);
         if (answer.cmsg_type != SCM_RIGHTS || answer.cmsg_len != CMSG_LEN(sizeof descriptors))
             return fail(ErrorCode::notSupported,
-                        "the VM's process did not receive our descriptors (a security module, such as SELinux, refused?)");
+                        "the VM's process did not receive our descriptors (a security module, such as "
+                        "SELinux, refused?)");
         std::memcpy(received_.data(), ancillary.data() + CMSG_LEN(0), sizeof descriptors);
         return {};
     }
 
     Result<void> newUserfault(int& number, UniqueFd& ours) {
         // From the device, not from the system call: it needs no privilege of the VM's process and no sysctl.
-        const auto created = remote_.call("USERFAULTFD_IOC_NEW", SYS_ioctl,
-                                          {static_cast<std::uint64_t>(received_[0]), USERFAULTFD_IOC_NEW,
-                                           O_CLOEXEC | O_NONBLOCK});
+        const auto created = remote_.call(
+            "USERFAULTFD_IOC_NEW", SYS_ioctl,
+            {static_cast<std::uint64_t>(received_[0]), USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK});
         if (!created) return tl::unexpected(created.error());
         number = static_cast<int>(*created);
         auto taken = takeDescriptor(attachment_.process, number);
@@ -248,8 +261,8 @@ Result<void> remove(RemoteProcess& remote, const Footprint& footprint) {
     const auto keepFirst = [&](const auto& done) {
         if (!done && first) first = tl::unexpected(done.error());
     };
-    // Descriptors first: the last close of a userfaultfd unregisters its ranges, and munmap of a range that were still
-    // registered would wait for a reader of its UNMAP event.
+    // Descriptors first: the last close of a userfaultfd unregisters its ranges, and munmap of a range that
+    // were still registered would wait for a reader of its UNMAP event.
     for (const int fd : {footprint.guestUffd, footprint.dropUffd, footprint.controlFd})
         if (fd >= 0) keepFirst(remote.call("close", SYS_close, {static_cast<std::uint64_t>(fd)}));
     for (const auto& range : {footprint.staging, footprint.control, footprint.code, footprint.scratch})
@@ -259,15 +272,17 @@ Result<void> remove(RemoteProcess& remote, const Footprint& footprint) {
 
 /// Ends agent threads of an attach that failed half-way: they wait in their lanes and know the word.
 void dismissAgents(const Attachment& attachment) {
-    auto* lanes = static_cast<std::byte*>(::mmap(nullptr, laneCount * THERMOCLINE_LANE_BYTES, PROT_READ | PROT_WRITE,
-                                                 MAP_SHARED, attachment.control.get(), 0));
+    auto* lanes =
+        static_cast<std::byte*>(::mmap(nullptr, laneCount * THERMOCLINE_LANE_BYTES, PROT_READ | PROT_WRITE,
+                                       MAP_SHARED, attachment.control.get(), 0));
     if (lanes == MAP_FAILED) return;
     for (std::size_t i = 0; i < laneCount; ++i) {
         if (attachment.footprint.threads[i] == 0) continue;
         auto* lane = reinterpret_cast<thermocline_lane*>(lanes + i * THERMOCLINE_LANE_BYTES);
         lane->operations[0].kind = THERMOCLINE_EXIT;
         lane->operation_count = 1;
-        __atomic_store_n(&lane->request, 1U, __ATOMIC_RELEASE);  // seen even if the agent has not started to wait
+        __atomic_store_n(&lane->request, 1U,
+                         __ATOMIC_RELEASE);  // seen even if the agent has not started to wait
         syscall(SYS_futex, &lane->request, 1 /* FUTEX_WAKE */, 1, nullptr, nullptr, 0);
     }
     ::munmap(lanes, laneCount * THERMOCLINE_LANE_BYTES);
@@ -283,7 +298,8 @@ Result<void> awaitThreadsEnd(const Footprint& footprint) {
     for (const auto thread : footprint.threads) {
         while (threadExists(footprint.pid, thread)) {
             if (std::chrono::steady_clock::now() > deadline)
-                return fail(ErrorCode::busy, fmt::format("agent thread {} of process {} has not left", thread, footprint.pid));
+                return fail(ErrorCode::busy,
+                            fmt::format("agent thread {} of process {} has not left", thread, footprint.pid));
             std::this_thread::sleep_for(std::chrono::microseconds(200));
         }
     }
@@ -295,7 +311,9 @@ Result<void> awaitThreadsEnd(const Footprint& footprint) {
 StagingArea::StagingArea(VmRange reservation, std::uint64_t blocks)
     : base_{roundUp(reservation.start.value, blockBytes)}, blocks_(blocks) {}
 
-std::uint64_t StagingArea::bytesFor(std::uint64_t blocks) { return (blocks + 2 * laneCount + 1) * blockBytes; }
+std::uint64_t StagingArea::bytesFor(std::uint64_t blocks) {
+    return (blocks + 2 * laneCount + 1) * blockBytes;
+}
 
 Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::uint64_t blocks,
                           const std::string& userfaultfdDevice) {
@@ -304,10 +322,12 @@ Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::
     attachment.footprint.guestRam = guestRam;
     const UniqueFd device(::open(userfaultfdDevice.c_str(), O_RDWR | O_CLOEXEC));
     if (!device.valid())
-        return fail(ErrorCode::notSupported,
-                    fmt::format("{} cannot be opened ({}); it needs Linux 6.1 or newer with CONFIG_USERFAULTFD, and a "
-                                "/dev that has it",
-                                userfaultfdDevice, std::strerror(errno)));
+        return fail(
+            ErrorCode::notSupported,
+            fmt::format(
+                "{} cannot be opened ({}); it needs Linux 6.1 or newer with CONFIG_USERFAULTFD, and a "
+                "/dev that has it",
+                userfaultfdDevice, std::strerror(errno)));
     const auto started = processStartTime(pid);
     if (!started) return tl::unexpected(started.error());
     attachment.footprint.startTime = *started;
@@ -349,8 +369,9 @@ Result<void> cure(const Footprint& footprint) {
     if (!started || *started != footprint.startTime)
         return fail(ErrorCode::processGone, fmt::format("process {} has ended", footprint.pid));
     if (findAttachedDescriptor(footprint.pid) != footprint.controlFd)
-        return fail(ErrorCode::notAttached, fmt::format("process {} does not hold descriptor {}: cured already",
-                                                        footprint.pid, footprint.controlFd));
+        return fail(ErrorCode::notAttached,
+                    fmt::format("process {} does not hold descriptor {}: cured already", footprint.pid,
+                                footprint.controlFd));
     THERMOCLINE_TRY(awaitThreadsEnd(footprint));
     const auto remote = RemoteProcess::stop(footprint.pid);
     if (!remote) return tl::unexpected(remote.error());
@@ -371,11 +392,20 @@ std::optional<int> findAttachedDescriptor(pid_t pid) {
 
 void to_json(nlohmann::json& json, const Footprint& f) {
     const auto range = [](const VmRange& r) { return nlohmann::json::array({r.start.value, r.bytes}); };
-    json = {{"pid", f.pid},           {"start_time", f.startTime},     {"guest_uffd", f.guestUffd},
-            {"drop_uffd", f.dropUffd}, {"control_fd", f.controlFd},     {"threads", f.threads},
-            {"code", range(f.code)},  {"control", range(f.control)},   {"scratch", range(f.scratch)},
-            {"staging", range(f.staging)}, {"pause_us", f.pauseMicroseconds}, {"guest_ram", nlohmann::json::array()}};
-    for (const auto& r : f.guestRam) json["guest_ram"].push_back(range(r));
+    json = {{"pid", f.pid},
+            {"start_time", f.startTime},
+            {"guest_uffd", f.guestUffd},
+            {"drop_uffd", f.dropUffd},
+            {"control_fd", f.controlFd},
+            {"threads", f.threads},
+            {"code", range(f.code)},
+            {"control", range(f.control)},
+            {"scratch", range(f.scratch)},
+            {"staging", range(f.staging)},
+            {"pause_us", f.pauseMicroseconds},
+            {"guest_ram", nlohmann::json::array()}};
+    for (const auto& r : f.guestRam)
+        json["guest_ram"].push_back(range(r));
 }
 
 void from_json(const nlohmann::json& json, Footprint& f) {
@@ -394,7 +424,8 @@ void from_json(const nlohmann::json& json, Footprint& f) {
     f.staging = range(json.at("staging"));
     json.at("pause_us").get_to(f.pauseMicroseconds);
     f.guestRam.clear();
-    for (const auto& r : json.at("guest_ram")) f.guestRam.push_back(range(r));
+    for (const auto& r : json.at("guest_ram"))
+        f.guestRam.push_back(range(r));
 }
 
 }  // namespace thermocline::memory

@@ -3,13 +3,15 @@
 
 // Attaching to a running process and leaving it again. Life cycle:
 //   1. stop     ptrace stops the main thread only; the vCPUs run on
-//   2. prepare  a scratch mapping; a socket pair through which /dev/userfaultfd, the agent's code (a sealed memfd) and the
+//   2. prepare  a scratch mapping; a socket pair through which /dev/userfaultfd, the agent's code (a sealed
+//   memfd) and the
 //               control pages (a memfd) are handed over: neither paths nor sysctls of the VM's side matter
 //   3. infect   two userfaultfds, the mappings of code, control pages and staging area, one thread per lane
 //   4. resume   registers and signal mask restored; steps 1 to 4 take about a millisecond
-//   5. cure     threads told to leave, ranges unregistered by the manager; then stop again, unmap, close, resume
-// What was put in is written down in a Footprint, so that any privileged process can cure without the manager.
-// Free functions, thread-safe for different processes.
+//   5. cure     threads told to leave, ranges unregistered by the manager; then stop again, unmap, close,
+//   resume
+// What was put in is written down in a Footprint, so that any privileged process can cure without the
+// manager. Free functions, thread-safe for different processes.
 
 #include <sys/types.h>
 
@@ -49,8 +51,9 @@ struct Footprint {
 void to_json(nlohmann::json& json, const Footprint& footprint);
 void from_json(const nlohmann::json& json, Footprint& footprint);
 
-/// Addresses inside the staging reservation: the page with number p is staged at page(p); behind the staging area each lane
-/// has a block that dropped pages are moved to, and one where fresh huge pages are made. Nothing of the VM knows of it.
+/// Addresses inside the staging reservation: the page with number p is staged at page(p); behind the staging
+/// area each lane has a block that dropped pages are moved to, and one where fresh huge pages are made.
+/// Nothing of the VM knows of it.
 class StagingArea {
   public:
     StagingArea(VmRange reservation, std::uint64_t blocks);
@@ -59,8 +62,12 @@ class StagingArea {
     [[nodiscard]] VmAddress page(PageNumber page) const { return base_ + page * pageBytes; }
     [[nodiscard]] VmRange staging() const { return {base_, blocks_ * blockBytes}; }
     [[nodiscard]] VmRange drops() const { return {staging().end(), laneCount * blockBytes}; }
-    [[nodiscard]] VmRange drop(std::size_t lane) const { return {drops().start + lane * blockBytes, blockBytes}; }
-    [[nodiscard]] VmRange fresh(std::size_t lane) const { return {drops().end() + lane * blockBytes, blockBytes}; }
+    [[nodiscard]] VmRange drop(std::size_t lane) const {
+        return {drops().start + lane * blockBytes, blockBytes};
+    }
+    [[nodiscard]] VmRange fresh(std::size_t lane) const {
+        return {drops().end() + lane * blockBytes, blockBytes};
+    }
 
   private:
     VmAddress base_;
@@ -70,21 +77,22 @@ class StagingArea {
 /// An attached process, seen from the manager. The descriptors work without any privilege.
 struct Attachment {
     Footprint footprint;
-    UniqueFd process;    ///< pidfd
+    UniqueFd process;  ///< pidfd
     UniqueFd guestUffd;
     UniqueFd dropUffd;
-    UniqueFd control;    ///< memfd of the control pages
-    UniqueFd memory;     ///< /proc/PID/mem, read and write
-    UniqueFd pagemap;    ///< /proc/PID/pagemap
+    UniqueFd control;  ///< memfd of the control pages
+    UniqueFd memory;   ///< /proc/PID/mem, read and write
+    UniqueFd pagemap;  ///< /proc/PID/pagemap
 };
 
-/// Steps 1 to 4 for a process whose memory `guestRam` is to be managed in `blocks` blocks. On error everything has been undone.
-/// Errors: processGone, permissionDenied, busy, notSupported, systemError.
+/// Steps 1 to 4 for a process whose memory `guestRam` is to be managed in `blocks` blocks. On error
+/// everything has been undone. Errors: processGone, permissionDenied, busy, notSupported, systemError.
 Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::uint64_t blocks,
                           const std::string& userfaultfdDevice = "/dev/userfaultfd");
 
-/// The last part of step 5: unmaps and closes what `footprint` lists. REQUIRES: nothing is staged or cold any more and the agent
-/// threads have been told to leave; waits for them. processGone where the process is no longer that one (nothing to do).
+/// The last part of step 5: unmaps and closes what `footprint` lists. REQUIRES: nothing is staged or cold any
+/// more and the agent threads have been told to leave; waits for them. processGone where the process is no
+/// longer that one (nothing to do).
 Result<void> cure(const Footprint& footprint);
 
 /// Number, in the process, of the control memfd of an attachment; nothing where the process is not attached.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// How much memory a VM takes and how much it may: what the limit bounds is guest pages (resident and staged), the store and our
-// metadata together. Thread-safe: counters and atomics only.
+// How much memory a VM takes and how much it may: what the limit bounds is guest pages (resident and staged),
+// the store and our metadata together. Thread-safe: counters and atomics only.
 
 #include <algorithm>
 #include <atomic>
@@ -23,8 +23,9 @@ class Budget {
         limit_.store(bytes, std::memory_order_relaxed);
         ceiling_.store(UINT64_MAX, std::memory_order_relaxed);
     }
-    /// Reclaim has freed memory. A limit far below what is in use takes a while to reach, and the guest must not stand still
-    /// meanwhile: until then it may use what it uses now and a little more, ever less as reclaim goes on.
+    /// Reclaim has freed memory. A limit far below what is in use takes a while to reach, and the guest must
+    /// not stand still meanwhile: until then it may use what it uses now and a little more, ever less as
+    /// reclaim goes on.
     void reclaimed() {
         const auto now = std::max(limit(), used() + slack);
         if (now < ceiling_.load(std::memory_order_relaxed)) ceiling_.store(now, std::memory_order_relaxed);
@@ -33,7 +34,8 @@ class Budget {
     /// Bytes in use now; meaningful while the guest is registered.
     [[nodiscard]] std::uint64_t used() const {
         const auto& pages = pager_.pages();
-        return (pages.count(PageState::resident) + pages.count(PageState::staged) + pager_.leftoverPages()) * pageBytes +
+        return (pages.count(PageState::resident) + pages.count(PageState::staged) + pager_.leftoverPages()) *
+                   pageBytes +
                store_.storedBytes() + pager_.metadataBytes();
     }
     /// May `bytes` more be used?

@@ -13,7 +13,8 @@
 namespace thermocline::memory {
 namespace {
 
-/// In front of each slot's bytes. The page number makes a slot that is read for the wrong page as invalid as a damaged one.
+/// In front of each slot's bytes. The page number makes a slot that is read for the wrong page as invalid as
+/// a damaged one.
 struct SlotHeader {
     std::uint32_t page;  // low 32 bits of the page number
     std::uint32_t checksum;
@@ -57,7 +58,8 @@ Result<Slot> ColdStore::put(PageNumber page, std::span<const std::byte> compress
         static_cast<ssize_t>(slot->bytes)) {
         const int error = errno;
         release(*slot);
-        return failErrno("writing " + path_, error, error == ENOSPC ? ErrorCode::outOfMemory : ErrorCode::systemError);
+        return failErrno("writing " + path_, error,
+                         error == ENOSPC ? ErrorCode::outOfMemory : ErrorCode::systemError);
     }
     return *slot;
 }
@@ -65,7 +67,8 @@ Result<Slot> ColdStore::put(PageNumber page, std::span<const std::byte> compress
 Result<void> ColdStore::get(PageNumber page, Slot slot, PageCodec& codec, MutablePageBytes into) const {
     std::array<std::byte, sizeof(SlotHeader) + pageBytes> buffer;
     if (slot.bytes <= sizeof(SlotHeader) || slot.bytes > buffer.size())
-        return fail(ErrorCode::systemError, fmt::format("{}: page {} has a slot of {} bytes", path_, page, slot.bytes));
+        return fail(ErrorCode::systemError,
+                    fmt::format("{}: page {} has a slot of {} bytes", path_, page, slot.bytes));
     if (::pread(file_.get(), buffer.data(), slot.bytes, static_cast<off_t>(slot.offset())) !=
         static_cast<ssize_t>(slot.bytes))
         return failErrno(fmt::format("{}: reading page {}", path_, page));

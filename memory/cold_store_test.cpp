@@ -19,7 +19,8 @@ using Page = std::array<std::byte, pageBytes>;
 Page halfNoise(unsigned seed) {
     Page page{};
     std::mt19937 random(seed);
-    for (std::size_t i = 0; i < pageBytes / 2; ++i) page[i] = static_cast<std::byte>(random());
+    for (std::size_t i = 0; i < pageBytes / 2; ++i)
+        page[i] = static_cast<std::byte>(random());
     return page;
 }
 
@@ -59,7 +60,8 @@ TEST(PageCodec, roundTripsAndKnowsWhatIsNotWorthASlot) {
     EXPECT_FALSE(codec.decompress(compressed.first(compressed.size() / 2), back));
     Page noise;
     std::mt19937 random(2);
-    for (auto& byte : noise) byte = static_cast<std::byte>(random());
+    for (auto& byte : noise)
+        byte = static_cast<std::byte>(random());
     EXPECT_TRUE(codec.compress(noise).empty());
 }
 
@@ -77,7 +79,8 @@ TEST(PageCodec, recognisesOneWordRepeated) {
 
 TEST_F(ColdStoreTest, givesBackWhatWasPut) {
     std::vector<Slot> slots;
-    for (unsigned i = 0; i < 2000; ++i) slots.push_back(put(i, halfNoise(i)));
+    for (unsigned i = 0; i < 2000; ++i)
+        slots.push_back(put(i, halfNoise(i)));
     Page page;
     for (unsigned i = 0; i < 2000; ++i) {
         ASSERT_TRUE(store_->get(i, slots[i], codec_, page));
@@ -85,10 +88,11 @@ TEST_F(ColdStoreTest, givesBackWhatWasPut) {
     }
     EXPECT_LE(store_->slotBytes(), store_->storedBytes());
     EXPECT_LT(store_->storedBytes(), 2000 * pageBytes * 6 / 10 + (1U << 20));
-    for (const auto slot : slots) store_->release(slot);
+    for (const auto slot : slots)
+        store_->release(slot);
     store_->trim();
     EXPECT_EQ(store_->storedBytes(), 0U);
-    struct stat info{};
+    struct stat info {};
     ASSERT_EQ(::stat((directory_ + "/arena").c_str(), &info), 0);
     EXPECT_EQ(info.st_blocks, 0) << "memory was not given back";
     EXPECT_EQ(info.st_mode & 0777, 0600U);

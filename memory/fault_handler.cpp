@@ -27,7 +27,9 @@ FaultHandler::FaultHandler(Pager& pager, Userfault& guest, const Budget& budget,
       messages_(messagesPerRead),
       thread_([this, process] { run(process); }) {}
 
-FaultHandler::~FaultHandler() { stop(); }
+FaultHandler::~FaultHandler() {
+    stop();
+}
 
 void FaultHandler::stop() {
     stop_ = true;
@@ -56,7 +58,8 @@ void FaultHandler::run(int process) {
         bool served = false;
         const auto accountStall = [&] {
             const auto now = std::chrono::steady_clock::now();
-            stallNanoseconds_.fetch_add(static_cast<std::uint64_t>((now - stallBegan).count()), std::memory_order_relaxed);
+            stallNanoseconds_.fetch_add(static_cast<std::uint64_t>((now - stallBegan).count()),
+                                        std::memory_order_relaxed);
             stallBegan = now;
         };
         if (waiting) accountStall();
@@ -69,7 +72,8 @@ void FaultHandler::run(int process) {
             }
             accountStall();
             served = served || pending_.size() < before;
-            if (pending_.size() == before) break;  // nothing can be served now; wait for a message, for room or a moment
+            if (pending_.size() == before)
+                break;  // nothing can be served now; wait for a message, for room or a moment
         }
         if (served) hooks_.memoryGrew();
     }
@@ -79,8 +83,8 @@ void FaultHandler::run(int process) {
 void FaultHandler::readMessages() {
     std::size_t count = 0;
     do {
-        // Events before faults: a fault that was read with a REMOVE of its page must not be given the old bytes, since the
-        // reading alone lets the kernel go on to drop the page.
+        // Events before faults: a fault that was read with a REMOVE of its page must not be given the old
+        // bytes, since the reading alone lets the kernel go on to drop the page.
         const PriorityMutex::Urgent layout(pager_.layout());
         count = guest_.read(messages_);
         for (std::size_t i = 0; i < count; ++i)
@@ -116,8 +120,11 @@ bool FaultHandler::servePending() {
             case Served::lost:
                 if (faultsUntilLook_ > 0) --faultsUntilLook_;
                 break;
-            case Served::retry: pending_[kept++] = fault; break;
-            case Served::gone: return false;
+            case Served::retry:
+                pending_[kept++] = fault;
+                break;
+            case Served::gone:
+                return false;
         }
     }
     pending_.resize(kept);
@@ -127,8 +134,9 @@ bool FaultHandler::servePending() {
     return true;
 }
 
-/// Waking a handler on another, idle CPU costs many times what the fault itself does (an interrupt to it, and in a nested VM an
-/// exit), so the handler stays where the faults come from. Looked up now and then only; a failure changes nothing.
+/// Waking a handler on another, idle CPU costs many times what the fault itself does (an interrupt to it, and
+/// in a nested VM an exit), so the handler stays where the faults come from. Looked up now and then only; a
+/// failure changes nothing.
 void FaultHandler::followFaultingThread(pid_t thread) {
     const auto cpu = lastCpuOf(thread);
     if (!cpu || *cpu == currentCpu_) return;

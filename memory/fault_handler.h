@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The thread that answers the guest's page faults and reads the events of its address space. It never waits for another thread:
-// a fault that has no room yet is put aside, and events are read on, since others may need them read before they can make room.
+// The thread that answers the guest's page faults and reads the events of its address space. It never waits
+// for another thread: a fault that has no room yet is put aside, and events are read on, since others may
+// need them read before they can make room.
 
 #include <sys/types.h>
 
@@ -27,7 +28,8 @@ class FaultHandler {
         std::function<void()> memoryGrew;    ///< after faults were served: reclaim may be due
         std::function<bool()> roomHopeless;  ///< reclaim cannot make room: let faults pass the limit
         std::function<void()> processEnded;  ///< the VM's process is gone; the last call
-        std::function<void()> messagesRead;  ///< sequence point for tests: between reading messages and serving faults
+        std::function<void()>
+            messagesRead;  ///< sequence point for tests: between reading messages and serving faults
     };
 
     /// Starts the thread. `process` is a pidfd; all references outlive the handler.

@@ -4,8 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cctype>
+#include <charconv>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -26,12 +26,23 @@ std::optional<std::uint64_t> parseQemuSize(std::string_view text, std::uint64_t 
     if (suffix.size() > 1) return std::nullopt;
     if (suffix.size() == 1) {
         switch (std::tolower(static_cast<unsigned char>(suffix[0]))) {
-            case 'b': factor = 1; break;
-            case 'k': factor = 1ULL << 10; break;
-            case 'm': factor = 1ULL << 20; break;
-            case 'g': factor = 1ULL << 30; break;
-            case 't': factor = 1ULL << 40; break;
-            default: return std::nullopt;
+            case 'b':
+                factor = 1;
+                break;
+            case 'k':
+                factor = 1ULL << 10;
+                break;
+            case 'm':
+                factor = 1ULL << 20;
+                break;
+            case 'g':
+                factor = 1ULL << 30;
+                break;
+            case 't':
+                factor = 1ULL << 40;
+                break;
+            default:
+                return std::nullopt;
         }
     }
     if (value > UINT64_MAX / factor) return std::nullopt;
@@ -74,7 +85,8 @@ class Properties {
         const auto value = text(name);
         return value == "on" || value == "yes" || value == "true";
     }
-    [[nodiscard]] std::optional<std::uint64_t> size(const std::string& name, std::uint64_t defaultFactor) const {
+    [[nodiscard]] std::optional<std::uint64_t> size(const std::string& name,
+                                                    std::uint64_t defaultFactor) const {
         if (json_.is_object()) {
             const auto found = json_.find(name);
             if (found == json_.end() || !found->is_number_unsigned()) return std::nullopt;
@@ -94,7 +106,8 @@ void readObject(std::string_view value, QemuCommandLine& commandLine) {
     if (type.starts_with("memory-backend-")) {
         commandLine.backends.push_back(
             {type, object.text("id"), object.size("size", 1).value_or(0), object.flag("share")});
-    } else if (type.starts_with("sev") || type.starts_with("tdx") || type == "s390-pv-guest" || type == "pef-guest") {
+    } else if (type.starts_with("sev") || type.starts_with("tdx") || type == "s390-pv-guest" ||
+               type == "pef-guest") {
         commandLine.encryption = type;
     }
 }
@@ -103,7 +116,8 @@ void readObject(std::string_view value, QemuCommandLine& commandLine) {
 
 std::uint64_t GuestRam::bytes() const {
     std::uint64_t sum = 0;
-    for (const auto& range : ranges) sum += range.bytes;
+    for (const auto& range : ranges)
+        sum += range.bytes;
     return sum;
 }
 
@@ -129,7 +143,8 @@ Result<QemuCommandLine> parseQemuCommandLine(std::string_view text) {
             commandLine.memoryLocked = Properties(value, "").flag("mem-lock");
         } else if (option == "-device") {
             const auto driver = Properties(value, "driver").text("driver");
-            if (driver.starts_with("vfio-") && commandLine.pinningDevice.empty()) commandLine.pinningDevice = driver;
+            if (driver.starts_with("vfio-") && commandLine.pinningDevice.empty())
+                commandLine.pinningDevice = driver;
         } else if (option == "-netdev") {
             const auto type = Properties(value, "type").text("type");
             if (type == "vhost-vdpa" && commandLine.pinningDevice.empty()) commandLine.pinningDevice = type;
@@ -141,8 +156,9 @@ Result<QemuCommandLine> parseQemuCommandLine(std::string_view text) {
     if (commandLine.backends.empty() && plainMemory)
         commandLine.backends.push_back({"memory-backend-ram", "pc.ram", *plainMemory, false});
     if (commandLine.backends.empty())
-        return fail(ErrorCode::notSupported,
-                    "the process's command line names no guest RAM (-object memory-backend-... or -m): is it QEMU?");
+        return fail(
+            ErrorCode::notSupported,
+            "the process's command line names no guest RAM (-object memory-backend-... or -m): is it QEMU?");
     return commandLine;
 }
 
@@ -150,12 +166,15 @@ Result<GuestRam> locateGuestRam(const QemuCommandLine& commandLine, const std::v
     std::map<std::uint64_t, std::size_t> wanted;  // size -> how many backends have it
     for (const auto& backend : commandLine.backends) {
         if (backend.type != "memory-backend-ram" || backend.shared)
-            return fail(ErrorCode::notSupported,
-                        fmt::format("guest RAM \"{}\" is {}{}; only private anonymous memory can be overcommitted: "
-                                    "remove <memoryBacking> source, access mode='shared' and hugepages from the domain",
-                                    backend.id, backend.shared ? "shared " : "", backend.type));
+            return fail(
+                ErrorCode::notSupported,
+                fmt::format(
+                    "guest RAM \"{}\" is {}{}; only private anonymous memory can be overcommitted: "
+                    "remove <memoryBacking> source, access mode='shared' and hugepages from the domain",
+                    backend.id, backend.shared ? "shared " : "", backend.type));
         if (backend.bytes == 0)
-            return fail(ErrorCode::notSupported, fmt::format("guest RAM \"{}\" has no readable size", backend.id));
+            return fail(ErrorCode::notSupported,
+                        fmt::format("guest RAM \"{}\" has no readable size", backend.id));
         ++wanted[backend.bytes];
     }
     GuestRam ram;
@@ -164,26 +183,32 @@ Result<GuestRam> locateGuestRam(const QemuCommandLine& commandLine, const std::v
         for (const auto& mapping : mappings) {
             if (mapping.range.bytes != bytes || !mapping.anonymousPrivateWritable()) continue;
             if (mapping.hasFlag("um"))
-                return fail(ErrorCode::notSupported,
-                            "another userfaultfd manages the guest RAM (a post-copy migration under way?); try again "
-                            "when it has ended");
+                return fail(
+                    ErrorCode::notSupported,
+                    "another userfaultfd manages the guest RAM (a post-copy migration under way?); try again "
+                    "when it has ended");
             if (mapping.hasFlag("ht"))
-                return fail(ErrorCode::notSupported, "guest RAM is on hugetlbfs; use transparent huge pages instead");
+                return fail(ErrorCode::notSupported,
+                            "guest RAM is on hugetlbfs; use transparent huge pages instead");
             if (mapping.hasFlag("lo") || mapping.lockedBytes != 0)
                 return fail(ErrorCode::notSupported,
                             "guest RAM is locked; remove <locked/> from the domain's <memoryBacking>");
-            // QEMU keeps guest RAM from its children; so a fork never sees a page that is moved aside as a page of zeros.
+            // QEMU keeps guest RAM from its children; so a fork never sees a page that is moved aside as a
+            // page of zeros.
             if (!mapping.hasFlag("dc")) continue;
             found.push_back(mapping.range);
         }
         if (found.size() != count)
-            return fail(ErrorCode::notSupported,
-                        fmt::format("expected {} private mapping(s) of {} bytes for the guest's RAM and found {}: not "
-                                    "certain which is which, so none is touched",
-                                    count, bytes, found.size()));
+            return fail(
+                ErrorCode::notSupported,
+                fmt::format(
+                    "expected {} private mapping(s) of {} bytes for the guest's RAM and found {}: not "
+                    "certain which is which, so none is touched",
+                    count, bytes, found.size()));
         ram.ranges.insert(ram.ranges.end(), found.begin(), found.end());
     }
-    std::sort(ram.ranges.begin(), ram.ranges.end(), [](const VmRange& a, const VmRange& b) { return a.start < b.start; });
+    std::sort(ram.ranges.begin(), ram.ranges.end(),
+              [](const VmRange& a, const VmRange& b) { return a.start < b.start; });
     return ram;
 }
 
@@ -194,18 +219,24 @@ Result<GuestRam> discoverGuestRam(pid_t pid) {
     if (!commandLine) return tl::unexpected(commandLine.error());
     if (!commandLine->encryption.empty())
         return fail(ErrorCode::notSupported,
-                    fmt::format("the guest's memory is encrypted ({}); the host cannot move it", commandLine->encryption));
+                    fmt::format("the guest's memory is encrypted ({}); the host cannot move it",
+                                commandLine->encryption));
     if (!commandLine->pinningDevice.empty())
-        return fail(ErrorCode::notSupported,
-                    fmt::format("device {} pins all guest RAM for DMA; use virtio devices, or leave this domain alone",
-                                commandLine->pinningDevice));
+        return fail(
+            ErrorCode::notSupported,
+            fmt::format(
+                "device {} pins all guest RAM for DMA; use virtio devices, or leave this domain alone",
+                commandLine->pinningDevice));
     if (commandLine->memoryLocked)
-        return fail(ErrorCode::notSupported, "guest RAM is locked; remove <locked/> from the domain's <memoryBacking>");
+        return fail(ErrorCode::notSupported,
+                    "guest RAM is locked; remove <locked/> from the domain's <memoryBacking>");
     const auto status = readProcFile(fmt::format("/proc/{}/status", pid));
     if (!status) return tl::unexpected(status.error());
     if (const auto pinned = statusField(*status, "VmPin"); pinned != 0)
-        return fail(ErrorCode::notSupported,
-                    fmt::format("{} bytes of the process are pinned for DMA (VmPin); remove VFIO or vDPA devices", pinned));
+        return fail(
+            ErrorCode::notSupported,
+            fmt::format("{} bytes of the process are pinned for DMA (VmPin); remove VFIO or vDPA devices",
+                        pinned));
     if (auto attached = findAttachedDescriptor(pid); attached)
         return fail(ErrorCode::alreadyAttached, fmt::format("process {} is managed already", pid));
     const auto mappings = readMappings(pid);

@@ -19,7 +19,7 @@ namespace thermocline::memory {
 
 /// One piece of guest RAM as QEMU was told to make it.
 struct MemoryBackend {
-    std::string type;         ///< memory-backend-ram, -file, -memfd, ...
+    std::string type;  ///< memory-backend-ram, -file, -memfd, ...
     std::string id;
     std::uint64_t bytes = 0;
     bool shared = false;
@@ -29,9 +29,9 @@ struct MemoryBackend {
 struct QemuCommandLine {
     std::vector<MemoryBackend> backends;
     std::string uuid;
-    bool memoryLocked = false;     ///< -overcommit mem-lock=on
-    std::string pinningDevice;     ///< first vfio or vDPA device that pins guest RAM, empty if none
-    std::string encryption;        ///< "sev-guest", "tdx-guest", ...; empty if none
+    bool memoryLocked = false;  ///< -overcommit mem-lock=on
+    std::string pinningDevice;  ///< first vfio or vDPA device that pins guest RAM, empty if none
+    std::string encryption;     ///< "sev-guest", "tdx-guest", ...; empty if none
 };
 
 /// Parses the NUL-separated text of /proc/PID/cmdline. Error: notSupported where it names no guest RAM.
@@ -42,8 +42,8 @@ struct GuestRam {
     [[nodiscard]] std::uint64_t bytes() const;
 };
 
-/// Picks the mappings that hold the backends. Error: notSupported, with a reason, where that is not certain, or where the
-/// memory is of a kind that cannot be overcommitted.
+/// Picks the mappings that hold the backends. Error: notSupported, with a reason, where that is not certain,
+/// or where the memory is of a kind that cannot be overcommitted.
 Result<GuestRam> locateGuestRam(const QemuCommandLine& commandLine, const std::vector<Mapping>& mappings);
 
 /// Both steps and every reason why `pid` cannot be overcommitted. Errors: processGone, permissionDenied,

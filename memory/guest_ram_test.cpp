@@ -11,7 +11,8 @@ namespace {
 
 std::string commandLine(const std::vector<std::string>& words) {
     std::string text;
-    for (const auto& word : words) text.append(word).push_back('\0');
+    for (const auto& word : words)
+        text.append(word).push_back('\0');
     return text;
 }
 
@@ -22,10 +23,11 @@ Mapping mapping(std::uint64_t start, std::uint64_t bytes, const std::string& fla
 constexpr std::uint64_t gib = 1U << 30;
 
 TEST(QemuCommandLine, readsBothFormsOfBackends) {
-    const auto parsed = parseQemuCommandLine(commandLine(
-        {"qemu-system-x86_64", "-m", "size=2097152k", "-object",
-         R"({"qom-type":"memory-backend-ram","id":"ram-node0","size":1073741824})", "-object",
-         "memory-backend-file,id=n1,size=1G,share=on,mem-path=/dev/hugepages", "-uuid", "abc", "-overcommit", "mem-lock=off"}));
+    const auto parsed = parseQemuCommandLine(
+        commandLine({"qemu-system-x86_64", "-m", "size=2097152k", "-object",
+                     R"({"qom-type":"memory-backend-ram","id":"ram-node0","size":1073741824})", "-object",
+                     "memory-backend-file,id=n1,size=1G,share=on,mem-path=/dev/hugepages", "-uuid", "abc",
+                     "-overcommit", "mem-lock=off"}));
     ASSERT_TRUE(parsed) << parsed.error().message;
     ASSERT_EQ(parsed->backends.size(), 2U);
     EXPECT_EQ(parsed->backends[0].type, "memory-backend-ram");
@@ -40,25 +42,38 @@ TEST(QemuCommandLine, readsBothFormsOfBackends) {
 
 TEST(QemuCommandLine, takesPlainMemoryWhereThereIsNoBackend) {
     EXPECT_EQ(parseQemuCommandLine(commandLine({"qemu", "-m", "512"}))->backends[0].bytes, gib / 2);
-    EXPECT_EQ(parseQemuCommandLine(commandLine({"qemu", "--m", "size=1G,slots=4,maxmem=8G"}))->backends[0].bytes, gib);
+    EXPECT_EQ(
+        parseQemuCommandLine(commandLine({"qemu", "--m", "size=1G,slots=4,maxmem=8G"}))->backends[0].bytes,
+        gib);
 }
 
 TEST(QemuCommandLine, seesWhatForbidsOvercommit) {
-    const auto parsed = parseQemuCommandLine(
-        commandLine({"qemu", "-m", "1G", "-overcommit", "mem-lock=on", "-device", R"({"driver":"vfio-pci","host":"1:0.0"})",
-                     "-object", R"({"qom-type":"tdx-guest","id":"t"})"}));
+    const auto parsed = parseQemuCommandLine(commandLine(
+        {"qemu", "-m", "1G", "-overcommit", "mem-lock=on", "-device",
+         R"({"driver":"vfio-pci","host":"1:0.0"})", "-object", R"({"qom-type":"tdx-guest","id":"t"})"}));
     ASSERT_TRUE(parsed);
     EXPECT_TRUE(parsed->memoryLocked);
     EXPECT_EQ(parsed->pinningDevice, "vfio-pci");
     EXPECT_EQ(parsed->encryption, "tdx-guest");
-    EXPECT_EQ(parseQemuCommandLine(commandLine({"q", "-m", "1", "-netdev", "vhost-vdpa,id=n"}))->pinningDevice, "vhost-vdpa");
+    EXPECT_EQ(
+        parseQemuCommandLine(commandLine({"q", "-m", "1", "-netdev", "vhost-vdpa,id=n"}))->pinningDevice,
+        "vhost-vdpa");
 }
 
 TEST(QemuCommandLine, hostileTextIsNoCrash) {
     for (const auto& words : std::vector<std::vector<std::string>>{
-             {}, {""}, {"-m"}, {"q", "-m", ""}, {"q", "-m", "99999999999999999999"}, {"q", "-m", "18446744073709551615T"},
-             {"q", "-object", "{"}, {"q", "-object", "[1]"}, {"q", "-object", R"({"qom-type":5})"}, {"q", "-m", "1Z"},
-             {"q", "-object", R"({"qom-type":"memory-backend-ram","size":-1})"}, {"q", "-object", ",,,=,="}}) {
+             {},
+             {""},
+             {"-m"},
+             {"q", "-m", ""},
+             {"q", "-m", "99999999999999999999"},
+             {"q", "-m", "18446744073709551615T"},
+             {"q", "-object", "{"},
+             {"q", "-object", "[1]"},
+             {"q", "-object", R"({"qom-type":5})"},
+             {"q", "-m", "1Z"},
+             {"q", "-object", R"({"qom-type":"memory-backend-ram","size":-1})"},
+             {"q", "-object", ",,,=,="}}) {
         const auto parsed = parseQemuCommandLine(commandLine(words));
         if (parsed) {
             EXPECT_FALSE(locateGuestRam(*parsed, {}));
@@ -68,10 +83,12 @@ TEST(QemuCommandLine, hostileTextIsNoCrash) {
 
 TEST(GuestRam, isFoundBySizeAndFlag) {
     QemuCommandLine line;
-    line.backends = {{"memory-backend-ram", "a", gib, false}, {"memory-backend-ram", "b", gib, false},
+    line.backends = {{"memory-backend-ram", "a", gib, false},
+                     {"memory-backend-ram", "b", gib, false},
                      {"memory-backend-ram", "dimm0", gib / 4, false}};
-    const auto ram = locateGuestRam(line, {mapping(3 * gib, gib), mapping(gib, gib), mapping(8 * gib, gib / 4),
-                                           mapping(10 * gib, gib, " rd wr ")});  // the last may be inherited: not guest RAM
+    const auto ram = locateGuestRam(
+        line, {mapping(3 * gib, gib), mapping(gib, gib), mapping(8 * gib, gib / 4),
+               mapping(10 * gib, gib, " rd wr ")});  // the last may be inherited: not guest RAM
     ASSERT_TRUE(ram) << ram.error().message;
     ASSERT_EQ(ram->ranges.size(), 3U);
     EXPECT_EQ(ram->ranges[0].start.value, gib);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// When to reclaim under a hard limit, and what first: an LRU by staging generations. A pool of staged pages is kept between guest
-// RAM and store; a page that is touched there goes back, so what has been in the pool longest is coldest and is evicted.
-// Reclaim starts some way below the limit, so that a fault seldom has to wait for room. Pure arithmetic, thread-safe.
+// When to reclaim under a hard limit, and what first: an LRU by staging generations. A pool of staged pages
+// is kept between guest RAM and store; a page that is touched there goes back, so what has been in the pool
+// longest is coldest and is evicted. Reclaim starts some way below the limit, so that a fault seldom has to
+// wait for room. Pure arithmetic, thread-safe.
 
 #include <algorithm>
 #include <cstdint>
@@ -30,7 +31,8 @@ class HardLimitPolicy {
     /// The next step of a run of reclaim.
     [[nodiscard]] Action next(const Usage& usage) const {
         if (usage.used + headroom() <= limit_) return Action::nothing;
-        // An eighth of what is in memory: long enough for hot pages to show themselves, and re-touching them costs little.
+        // An eighth of what is in memory: long enough for hot pages to show themselves, and re-touching them
+        // costs little.
         const auto pool = std::max<std::uint64_t>((usage.resident + usage.staged) / 8, 2U << 20);
         return usage.staged < pool ? Action::stage : Action::evict;
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The units of the engine. A VM's guest RAM is numbered in pages of 4 KiB, grouped into blocks of 2 MiB (the size of a
-// huge page). Page numbers are ours: they index the page map, the staging area and the store alike.
+// The units of the engine. A VM's guest RAM is numbered in pages of 4 KiB, grouped into blocks of 2 MiB (the
+// size of a huge page). Page numbers are ours: they index the page map, the staging area and the store alike.
 
 #include <array>
 #include <bit>
@@ -21,8 +21,12 @@ inline constexpr std::size_t blockBytes = pageBytes * pagesPerBlock;
 using PageNumber = std::uint64_t;
 using BlockNumber = std::uint64_t;
 
-constexpr BlockNumber blockOf(PageNumber page) { return page / pagesPerBlock; }
-constexpr PageNumber firstPageOf(BlockNumber block) { return block * pagesPerBlock; }
+constexpr BlockNumber blockOf(PageNumber page) {
+    return page / pagesPerBlock;
+}
+constexpr PageNumber firstPageOf(BlockNumber block) {
+    return block * pagesPerBlock;
+}
 
 /// An address in the VM's process; never to be mixed up with a pointer of ours.
 struct VmAddress {
@@ -57,7 +61,8 @@ class BlockMask {
     }
     [[nodiscard]] constexpr std::size_t count() const {
         std::size_t n = 0;
-        for (const auto word : words_) n += static_cast<std::size_t>(std::popcount(word));
+        for (const auto word : words_)
+            n += static_cast<std::size_t>(std::popcount(word));
         return n;
     }
     /// Calls `visit(page)` for each page that is set, lowest first.
@@ -76,7 +81,8 @@ class BlockMask {
                 continue;
             }
             std::size_t end = first + 1;
-            while (end < pagesPerBlock && test(end)) ++end;
+            while (end < pagesPerBlock && test(end))
+                ++end;
             visit(first, end - first);
             first = end;
         }

@@ -10,13 +10,18 @@
 
 namespace thermocline::memory {
 
-void PageCodec::Free::operator()(ZSTD_CCtx_s* context) const { ZSTD_freeCCtx(context); }
-void PageCodec::Free::operator()(ZSTD_DCtx_s* context) const { ZSTD_freeDCtx(context); }
+void PageCodec::Free::operator()(ZSTD_CCtx_s* context) const {
+    ZSTD_freeCCtx(context);
+}
+void PageCodec::Free::operator()(ZSTD_DCtx_s* context) const {
+    ZSTD_freeDCtx(context);
+}
 
 PageCodec::PageCodec() : compressor_(ZSTD_createCCtx()), decompressor_(ZSTD_createDCtx()) {
     if (!compressor_ || !decompressor_) throw std::bad_alloc();
     ZSTD_CCtx_setParameter(compressor_.get(), ZSTD_c_compressionLevel, -1);
-    ZSTD_CCtx_setParameter(compressor_.get(), ZSTD_c_contentSizeFlag, 0);  // always 4096; the store has its own checksum
+    ZSTD_CCtx_setParameter(compressor_.get(), ZSTD_c_contentSizeFlag,
+                           0);  // always 4096; the store has its own checksum
 }
 
 PageCodec::~PageCodec() = default;
@@ -37,14 +42,15 @@ void PageCodec::fill(MutablePageBytes page, std::uint32_t word) {
 }
 
 std::span<const std::byte> PageCodec::compress(PageBytes page) {
-    const auto size = ZSTD_compress2(compressor_.get(), buffer_.data(), buffer_.size(), page.data(), page.size());
+    const auto size =
+        ZSTD_compress2(compressor_.get(), buffer_.data(), buffer_.size(), page.data(), page.size());
     if (ZSTD_isError(size) != 0) return {};  // it did not fit
     return {buffer_.data(), size};
 }
 
 bool PageCodec::decompress(std::span<const std::byte> compressed, MutablePageBytes page) {
-    return ZSTD_decompressDCtx(decompressor_.get(), page.data(), page.size(), compressed.data(), compressed.size()) ==
-           pageBytes;
+    return ZSTD_decompressDCtx(decompressor_.get(), page.data(), page.size(), compressed.data(),
+                               compressed.size()) == pageBytes;
 }
 
 }  // namespace thermocline::memory

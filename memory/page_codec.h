@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// How one page becomes fewer bytes: recognised as one word repeated, or zstd level -1 (measured as the best ratio per time for
-// 4 KiB pages of guests, docs/design.md). One codec per thread: not thread-safe.
+// How one page becomes fewer bytes: recognised as one word repeated, or zstd level -1 (measured as the best
+// ratio per time for 4 KiB pages of guests, docs/design.md). One codec per thread: not thread-safe.
 
 #include <cstddef>
 #include <cstdint>
@@ -34,7 +34,8 @@ class PageCodec {
     static std::optional<std::uint32_t> sameFilled(PageBytes page);
     static void fill(MutablePageBytes page, std::uint32_t word);
 
-    /// The compressed bytes, in a buffer that the next call reuses; empty where the page does not shrink enough.
+    /// The compressed bytes, in a buffer that the next call reuses; empty where the page does not shrink
+    /// enough.
     std::span<const std::byte> compress(PageBytes page);
     /// False where `compressed` is not what compress() made.
     bool decompress(std::span<const std::byte> compressed, MutablePageBytes page);

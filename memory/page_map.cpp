@@ -28,8 +28,11 @@ PageMap::PageMap(UniqueFd file, PageEntry* entries, std::uint64_t blocks)
 }
 
 PageMap::PageMap(PageMap&& other) noexcept
-    : file_(std::move(other.file_)), entries_(std::exchange(other.entries_, nullptr)), blocks_(other.blocks_) {
-    for (std::size_t i = 0; i < counts_.size(); ++i) counts_[i] = other.counts_[i].load();
+    : file_(std::move(other.file_)),
+      entries_(std::exchange(other.entries_, nullptr)),
+      blocks_(other.blocks_) {
+    for (std::size_t i = 0; i < counts_.size(); ++i)
+        counts_[i] = other.counts_[i].load();
 }
 
 PageMap::~PageMap() {
@@ -41,7 +44,8 @@ void PageMap::setAll(PageNumber first, std::uint64_t count, PageEntry entry) {
     for (auto page = first; page < first + count;) {
         const auto before = entries_[page].state();
         std::uint64_t run = 0;
-        for (; page < first + count && entries_[page].state() == before; ++page, ++run) entries_[page] = entry;
+        for (; page < first + count && entries_[page].state() == before; ++page, ++run)
+            std::atomic_ref(entries_[page]).store(entry, std::memory_order_relaxed);  // see peek()
         if (before == entry.state()) continue;
         counts_[static_cast<std::size_t>(before)].fetch_sub(run, std::memory_order_relaxed);
         counts_[static_cast<std::size_t>(entry.state())].fetch_add(run, std::memory_order_relaxed);

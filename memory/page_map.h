@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// What we know of every page of a VM: 8 bytes each, in a file of the VM's state directory, so that it outlives the manager.
+// What we know of every page of a VM: 8 bytes each, in a file of the VM's state directory, so that it
+// outlives the manager.
 //
-//   absent    never touched, or given back by the guest: a fault gets zeros. Never evicted: where the kernel has yet to act on a
+//   absent    never touched, or given back by the guest: a fault gets zeros. Never evicted: where the kernel
+//   has yet to act on a
 //             REMOVE the page may still be there, with bytes that the guest has given up.
 //   resident  in guest RAM
 //   staged    moved aside into the staging area, whole and unchanged
@@ -31,7 +33,7 @@ namespace thermocline::memory {
 enum class PageState : std::uint8_t { absent, resident, staged, cold, filled };
 
 /// One page's entry: state, and what finds its content.
-class PageEntry {
+class alignas(8) PageEntry {
   public:
     constexpr PageEntry() = default;
     static constexpr PageEntry absent() { return PageEntry(PageState::absent, 0); }
@@ -46,7 +48,9 @@ class PageEntry {
     static constexpr PageEntry filled(std::uint32_t word) { return PageEntry(PageState::filled, word); }
 
     [[nodiscard]] constexpr PageState state() const { return static_cast<PageState>(raw_ & stateMask); }
-    [[nodiscard]] constexpr bool incompressible() const { return state() == PageState::staged && payload() != 0; }
+    [[nodiscard]] constexpr bool incompressible() const {
+        return state() == PageState::staged && payload() != 0;
+    }
     [[nodiscard]] constexpr Slot slot() const {
         return {payload() >> lengthBits, static_cast<std::uint32_t>(payload() & ((1U << lengthBits) - 1))};
     }
@@ -74,6 +78,10 @@ class PageMap {
     ~PageMap();
 
     [[nodiscard]] PageEntry get(PageNumber page) const { return entries_[page]; }
+    /// Without the block's lock: true a moment ago.
+    [[nodiscard]] PageEntry peek(PageNumber page) const {
+        return std::atomic_ref(entries_[page]).load(std::memory_order_relaxed);
+    }
     void set(PageNumber page, PageEntry entry) { setAll(page, 1, entry); }
     /// The same entry for `count` pages.
     void setAll(PageNumber first, std::uint64_t count, PageEntry entry);

@@ -52,7 +52,8 @@ TEST(PageMap, countsEveryState) {
 
 TEST(BlockMask, runsCoverWhatIsSet) {
     BlockMask mask;
-    for (const std::size_t page : {0U, 1U, 63U, 64U, 65U, 511U}) mask.set(page);
+    for (const std::size_t page : {0U, 1U, 63U, 64U, 65U, 511U})
+        mask.set(page);
     std::vector<std::pair<std::size_t, std::size_t>> runs;
     mask.forEachRun([&](std::size_t first, std::size_t count) { runs.emplace_back(first, count); });
     EXPECT_EQ(runs, (std::vector<std::pair<std::size_t, std::size_t>>{{0, 2}, {63, 3}, {511, 1}}));

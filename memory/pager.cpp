@@ -20,16 +20,22 @@ alignas(pageBytes) constexpr std::array<std::byte, pageBytes> zeros{};
 
 Step stepOf(int error) {
     switch (error) {
-        case 0: return Step::done;
-        case EAGAIN: return Step::retry;
-        case EBUSY: return Step::pinned;
-        case ESRCH: return Step::gone;
-        default: return Step::nothing;  // ENOENT, EEXIST, EINVAL: not there (any more); an event will tell why
+        case 0:
+            return Step::done;
+        case EAGAIN:
+            return Step::retry;
+        case EBUSY:
+            return Step::pinned;
+        case ESRCH:
+            return Step::gone;
+        default:
+            return Step::nothing;  // ENOENT, EEXIST, EINVAL: not there (any more); an event will tell why
     }
 }
 
 Pager::Pager(const Footprint& footprint, AddressMap addresses, Userfault& guest, Userfault& drop,
-             const ProcessMemory& memory, PageMap& pages, ColdStore& store, std::array<AgentLane*, laneCount> lanes)
+             const ProcessMemory& memory, PageMap& pages, ColdStore& store,
+             std::array<AgentLane*, laneCount> lanes)
     : footprint_(footprint),
       area_(footprint.staging, addresses.blocks()),
       addresses_(std::move(addresses)),
@@ -58,12 +64,13 @@ MutablePageBytes Pager::page(Worker& worker, std::size_t index) const {
     return MutablePageBytes(worker.buffer.data() + index * pageBytes, pageBytes);
 }
 
-// ---------------------------------------------------------------------------------------------------------- fault thread
+// ----------------------------------------------------------------------------------------------------------
+// fault thread
 
 bool Pager::needsRoom(VmAddress address) const {
     const auto number = addresses_.pageAt(address);
     if (!number) return false;
-    const auto state = pages_.get(*number).state();
+    const auto state = pages_.peek(*number).state();
     return state != PageState::staged && state != PageState::resident;
 }
 
@@ -71,25 +78,34 @@ Served Pager::serve(VmAddress address, bool write, bool roomForHuge) {
     address.value &= ~(std::uint64_t{pageBytes} - 1);
     const auto number = addresses_.pageAt(address);
     if (!number) {
-        // Not guest RAM (any more): an address that mremap left behind. Zeros are what the kernel would give. Where a REMAP to
-        // this very address is still to be read, the kernel answers EAGAIN and we come back after reading it.
+        // Not guest RAM (any more): an address that mremap left behind. Zeros are what the kernel would give.
+        // Where a REMAP to this very address is still to be read, the kernel answers EAGAIN and we come back
+        // after reading it.
         switch (guest_.zeroPage(address)) {
-            case Populate::retry: return Served::retry;
-            case Populate::gone: return Served::gone;
-            default: guest_.wake({address, pageBytes}); return Served::done;
+            case Populate::retry:
+                return Served::retry;
+            case Populate::gone:
+                return Served::gone;
+            default:
+                guest_.wake({address, pageBytes});
+                return Served::done;
         }
     }
     const auto block = blockOf(*number);
     const PriorityMutex::Urgent lock(shard(block));
     switch (pages_.get(*number).state()) {
-        case PageState::absent: return serveAbsent(*number, address, write, roomForHuge);
-        case PageState::staged: return serveStaged(*number, address);
+        case PageState::absent:
+            return serveAbsent(*number, address, write, roomForHuge);
+        case PageState::staged:
+            return serveStaged(*number, address);
         case PageState::cold:
-        case PageState::filled: return serveStored(*number, address);
-        case PageState::resident: break;
+        case PageState::filled:
+            return serveStored(*number, address);
+        case PageState::resident:
+            break;
     }
-    // Another thread's fault on the same page was served first. Should the page be missing nevertheless, the kernel took it
-    // without telling (there is no such way today), and zeros are what it would have given.
+    // Another thread's fault on the same page was served first. Should the page be missing nevertheless, the
+    // kernel took it without telling (there is no such way today), and zeros are what it would have given.
     if (!memory_.populated(address)) return serveAbsent(*number, address, write, false);
     counters_.spuriousFaults.fetch_add(1, std::memory_order_relaxed);
     guest_.wake({address, pageBytes});
@@ -106,11 +122,14 @@ Served Pager::populate(PageNumber number, VmAddress address, PageBytes bytes) {
             pages_.set(number, PageEntry::resident());
             return Served::done;
         case Populate::retry:
-        case Populate::failed: return Served::retry;  // no memory: the thread waits, as it would in the kernel
+        case Populate::failed:
+            return Served::retry;  // no memory: the thread waits, as it would in the kernel
         case Populate::unmapped:
-            // Unregistered: that woke the thread, and the kernel serves it. Unmapped: its event is about to be read.
+            // Unregistered: that woke the thread, and the kernel serves it. Unmapped: its event is about to
+            // be read.
             return registered() ? Served::retry : Served::done;
-        case Populate::gone: return Served::gone;
+        case Populate::gone:
+            return Served::gone;
     }
     return Served::gone;
 }
@@ -134,8 +153,8 @@ Served Pager::serveAbsent(PageNumber number, VmAddress address, bool write, bool
     if (freshRefused_ > 0) --freshRefused_;
     if (roomForHuge && whole && freshRefused_ == 0 &&
         pages_.pagesIn(block, PageState::absent).count() == pagesPerBlock) {
-        // As the kernel would: a block that was never touched starts as one huge page. Fresh is all zeros: only populate()
-        // ever writes there, and a huge page leaves it whole.
+        // As the kernel would: a block that was never touched starts as one huge page. Fresh is all zeros:
+        // only populate() ever writes there, and a huge page leaves it whole.
         if (makeFreshHuge(faultWorker_)) {
             const auto moved = moveIn(faultWorker_, block, *whole, faultWorker_.fresh.start, allPages());
             if (moved.step == Step::gone) return Served::gone;
@@ -154,15 +173,20 @@ Served Pager::serveAbsent(PageNumber number, VmAddress address, bool write, bool
         return served;
     }
     switch (guest_.zeroPage(address)) {
-        case Populate::present: guest_.wake({address, pageBytes}); [[fallthrough]];
+        case Populate::present:
+            guest_.wake({address, pageBytes});
+            [[fallthrough]];
         case Populate::done:
             pages_.set(number, PageEntry::resident());
             counters_.zeroFaults.fetch_add(1, std::memory_order_relaxed);
             return Served::done;
-        case Populate::gone: return Served::gone;
-        case Populate::unmapped: return registered() ? Served::retry : Served::done;
+        case Populate::gone:
+            return Served::gone;
+        case Populate::unmapped:
+            return registered() ? Served::retry : Served::done;
         case Populate::retry:
-        case Populate::failed: break;
+        case Populate::failed:
+            break;
     }
     return Served::retry;
 }
@@ -183,16 +207,18 @@ Served Pager::serveStaged(PageNumber number, VmAddress address) {
             }
             if (moved.step == Step::retry) return Served::retry;
         }
-        // It cannot go back as one piece (part of its address range was unmapped, or the kernel split it): page by page.
+        // It cannot go back as one piece (part of its address range was unmapped, or the kernel split it):
+        // page by page.
         state.stagedWhole = false;
     }
-    // One page is quicker to copy from here than to have moved by the agent: no second process has to wake up. The staged
-    // original becomes a leftover, freed later.
+    // One page is quicker to copy from here than to have moved by the agent: no second process has to wake
+    // up. The staged original becomes a leftover, freed later.
     const auto bytes = page(faultWorker_, 0);
     if (const auto read = memory_.read(area_.page(number), bytes); !read) {
         if (read.error().code == ErrorCode::processGone) return Served::gone;
         counters_.lostPages.fetch_add(1, std::memory_order_relaxed);
-        spdlog::critical("page {} at {:#x} is staged but cannot be read: {}", number, address.value, read.error().message);
+        spdlog::critical("page {} at {:#x} is staged but cannot be read: {}", number, address.value,
+                         read.error().message);
         return Served::lost;
     }
     const auto served = populate(number, address, bytes);
@@ -222,8 +248,10 @@ void Pager::applyEvent(const uffd_msg& message) {
     switch (message.event) {
         case UFFD_EVENT_REMOVE:
         case UFFD_EVENT_UNMAP: {
-            const VmRange range{{message.arg.remove.start}, message.arg.remove.end - message.arg.remove.start};
-            for (const auto& part : addresses_.within(range)) discard(part.first, part.pages);
+            const VmRange range{{message.arg.remove.start},
+                                message.arg.remove.end - message.arg.remove.start};
+            for (const auto& part : addresses_.within(range))
+                discard(part.first, part.pages);
             if (message.event == UFFD_EVENT_UNMAP) {
                 addresses_.unmap(range);
                 memoryBytes_ = addresses_.pages() * pageBytes;
@@ -234,13 +262,14 @@ void Pager::applyEvent(const uffd_msg& message) {
             // What the target held before is gone (MREMAP_FIXED unmaps it, with an UNMAP event of its own).
             addresses_.remap({{message.arg.remap.from}, message.arg.remap.len}, {message.arg.remap.to});
             break;
-        default: break;
+        default:
+            break;
     }
 }
 
-/// The guest gave these pages up. Everything we hold of them goes; whether the kernel has zapped the resident ones already or is
-/// about to makes no difference, since absent pages are neither moved out nor brought back: the next thing that can happen to
-/// them is the zap or, after it, a fault that gets zeros.
+/// The guest gave these pages up. Everything we hold of them goes; whether the kernel has zapped the resident
+/// ones already or is about to makes no difference, since absent pages are neither moved out nor brought
+/// back: the next thing that can happen to them is the zap or, after it, a fault that gets zeros.
 void Pager::discard(PageNumber first, std::uint64_t count) {
     for (PageNumber number = first; number < first + count;) {
         const auto block = blockOf(number);
@@ -256,13 +285,14 @@ void Pager::discard(PageNumber first, std::uint64_t count) {
         if (!wasStaged.any()) continue;
         blocks_[block].stagedWhole = false;
         addLeftovers(block, wasStaged);
-        // Pages in the staging area have no other owner, so dropping them can only fail for a moment; they then stay leftovers
-        // and are dropped before the block is staged again.
+        // Pages in the staging area have no other owner, so dropping them can only fail for a moment; they
+        // then stay leftovers and are dropped before the block is staged again.
         dropLeftoversLocked(faultWorker_, block);
     }
 }
 
-// ------------------------------------------------------------------------------------------------------------ either thread
+// ------------------------------------------------------------------------------------------------------------
+// either thread
 
 void Pager::release(PageEntry entry) {
     if (entry.state() == PageState::cold) store_.release(entry.slot());
@@ -276,47 +306,55 @@ bool Pager::load(PageNumber number, PageEntry entry, PageCodec& codec, MutablePa
     const auto got = store_.get(number, entry.slot(), codec, into);
     if (got) return true;
     counters_.lostPages.fetch_add(1, std::memory_order_relaxed);
-    spdlog::critical("page {} cannot be brought back, threads that need it wait: {}", number, got.error().message);
+    spdlog::critical("page {} cannot be brought back, threads that need it wait: {}", number,
+                     got.error().message);
     return false;
 }
 
 void Pager::addLeftovers(BlockNumber block, const BlockMask& mask) {
     auto& leftover = blocks_[block].leftover;
     const auto before = leftover.count();
-    for (std::size_t w = 0; w < mask.words().size(); ++w) leftover.words()[w] |= mask.words()[w];
+    for (std::size_t w = 0; w < mask.words().size(); ++w)
+        leftover.words()[w] |= mask.words()[w];
     leftoverPages_.fetch_add(leftover.count() - before, std::memory_order_relaxed);
 }
 
 Step Pager::dropLeftoversLocked(Worker& worker, BlockNumber block) {
     auto& leftover = blocks_[block].leftover;
     if (!leftover.any()) return Step::nothing;
-    // Not MADV_DONTNEED where they are: the staging area raises events like guest RAM, and we are their only reader. So they are
-    // moved to an area without events first; the whole block as one page if it is one.
+    // Not MADV_DONTNEED where they are: the staging area raises events like guest RAM, and we are their only
+    // reader. So they are moved to an area without events first; the whole block as one page if it is one.
     const auto wanted = leftover;
     worker.lane->movePages(footprint_.dropUffd, worker.drop.start, staged(block), wanted);
     worker.lane->advise(worker.drop, MADV_DONTNEED);
     const auto& outcome = worker.lane->run();
     if (outcome.empty()) return Step::gone;
-    for (std::size_t w = 0; w < wanted.words().size(); ++w) leftover.words()[w] &= ~outcome[0].moved.words()[w];
+    for (std::size_t w = 0; w < wanted.words().size(); ++w)
+        leftover.words()[w] &= ~outcome[0].moved.words()[w];
     if (leftover.any()) {
         // The truth is what is in the staging area.
         BlockMask there;
         (void)memory_.forEachPopulated({staged(block), blockBytes}, [&](VmRange run) {
-            for (auto at = run.start; at < run.end(); at = at + pageBytes) there.set((at - staged(block)) / pageBytes);
+            for (auto at = run.start; at < run.end(); at = at + pageBytes)
+                there.set((at - staged(block)) / pageBytes);
         });
-        for (std::size_t w = 0; w < wanted.words().size(); ++w) leftover.words()[w] &= there.words()[w];
+        for (std::size_t w = 0; w < wanted.words().size(); ++w)
+            leftover.words()[w] &= there.words()[w];
     }
     leftoverPages_.fetch_sub(wanted.count() - leftover.count(), std::memory_order_relaxed);
     return leftover.any() ? Step::retry : Step::done;
 }
 
-/// Asks the agent to move `want` of a block (huge where source and mask are) into guest RAM; the pages that moved are resident.
-Pager::Moved Pager::moveIn(Worker& worker, BlockNumber block, VmAddress to, VmAddress from, const BlockMask& want) {
+/// Asks the agent to move `want` of a block (huge where source and mask are) into guest RAM; the pages that
+/// moved are resident.
+Pager::Moved Pager::moveIn(Worker& worker, BlockNumber block, VmAddress to, VmAddress from,
+                           const BlockMask& want) {
     worker.lane->movePages(footprint_.guestUffd, to, from, want);
     const auto& outcome = worker.lane->run();
     if (outcome.empty()) return {{}, Step::gone};
     Moved result{outcome[0].moved, stepOf(outcome[0].error)};
-    for (std::size_t w = 0; w < want.words().size(); ++w) result.pages.words()[w] &= want.words()[w];
+    for (std::size_t w = 0; w < want.words().size(); ++w)
+        result.pages.words()[w] &= want.words()[w];
     result.pages.forEach([&](std::size_t i) { pages_.set(firstPageOf(block) + i, PageEntry::resident()); });
     return result;
 }

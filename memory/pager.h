@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Moves pages between the states of page_map.h: the one place where a guest's byte could get lost. Policies decide when; the
-// pager only does, and keeps every step safe against faults, REMOVE events and the process's end.
+// Moves pages between the states of page_map.h: the one place where a guest's byte could get lost. Policies
+// decide when; the pager only does, and keeps every step safe against faults, REMOVE events and the process's
+// end.
 //
-// Threads: one fault thread (lockLayout, applyEvent, serve) and one background thread (everything else). Locks, in this order:
-//   layout  held while a userfaultfd message is read and its event applied, and while the background populates or moves out
-//           guest pages. So between the moment in which the kernel lets a munmap or MADV_DONTNEED go on (our read) and the
-//           moment in which we know of it, nobody touches the guest's pages. Before our read the kernel itself refuses us
-//           (EAGAIN, mmap_changing).
+// Threads: one fault thread (lockLayout, applyEvent, serve) and one background thread (everything else).
+// Locks, in this order:
+//   layout  held while a userfaultfd message is read and its event applied, and while the background
+//   populates or moves out
+//           guest pages. So between the moment in which the kernel lets a munmap or MADV_DONTNEED go on (our
+//           read) and the moment in which we know of it, nobody touches the guest's pages. Before our read
+//           the kernel itself refuses us (EAGAIN, mmap_changing).
 //   block   held for every change of the entries of a block (sharded by block number).
 // The fault thread populates without the layout lock: only itself could read an event meanwhile.
 
@@ -35,19 +38,20 @@ enum class Served {
     done,   ///< the page is there; the waiting thread runs
     retry,  ///< the address space is changing: read events, then serve again
     gone,   ///< the process is ending
-    lost,   ///< its bytes cannot be had (damaged store, read error): the thread is left waiting rather than fed garbage
+    lost,   ///< its bytes cannot be had (damaged store, read error): the thread is left waiting rather than
+            ///< fed garbage
 };
 
 /// How a background step went.
 enum class Step {
-    done,      ///< it did what it could
-    nothing,   ///< there was nothing to do
-    retry,     ///< an event waits for the fault thread; try again
-    pinned,    ///< pages are pinned for DMA or shared; they stay where they are
-    touched,   ///< the guest took the pages back meanwhile
-    poor,      ///< the pages do not compress
-    full,      ///< the store has no room
-    gone,      ///< the process is ending
+    done,     ///< it did what it could
+    nothing,  ///< there was nothing to do
+    retry,    ///< an event waits for the fault thread; try again
+    pinned,   ///< pages are pinned for DMA or shared; they stay where they are
+    touched,  ///< the guest took the pages back meanwhile
+    poor,     ///< the pages do not compress
+    full,     ///< the store has no room
+    gone,     ///< the process is ending
 };
 
 /// Of an agent operation's errno.
@@ -59,18 +63,22 @@ class Pager {
         std::atomic<std::uint64_t> stagedFaults{0};
         std::atomic<std::uint64_t> coldFaults{0};
         std::atomic<std::uint64_t> zeroFaults{0};
-        std::atomic<std::uint64_t> spuriousFaults{0};  ///< the page was there already: another fault brought it back
+        std::atomic<std::uint64_t> spuriousFaults{
+            0};  ///< the page was there already: another fault brought it back
         std::atomic<std::uint64_t> evictedPages{0};
         std::atomic<std::uint64_t> lostPages{0};
     };
 
     /// All references outlive the pager. `lanes` are our mappings of the agents' control pages.
-    Pager(const Footprint& footprint, AddressMap addresses, Userfault& guest, Userfault& drop, const ProcessMemory& memory,
-          PageMap& pages, ColdStore& store, std::array<AgentLane*, laneCount> lanes);
+    Pager(const Footprint& footprint, AddressMap addresses, Userfault& guest, Userfault& drop,
+          const ProcessMemory& memory, PageMap& pages, ColdStore& store,
+          std::array<AgentLane*, laneCount> lanes);
 
     // -- either thread --
     [[nodiscard]] std::uint64_t memoryBytes() const { return memoryBytes_.load(std::memory_order_relaxed); }
-    [[nodiscard]] std::uint64_t leftoverPages() const { return leftoverPages_.load(std::memory_order_relaxed); }
+    [[nodiscard]] std::uint64_t leftoverPages() const {
+        return leftoverPages_.load(std::memory_order_relaxed);
+    }
     [[nodiscard]] std::uint64_t metadataBytes() const;
     [[nodiscard]] bool registered() const { return registered_.load(std::memory_order_relaxed); }
     [[nodiscard]] const Counters& counters() const { return counters_; }
@@ -82,13 +90,15 @@ class Pager {
     [[nodiscard]] PriorityMutex& layout() { return layout_; }
     /// REQUIRES: layout() held since before the message was read; all events of one read before its faults.
     void applyEvent(const uffd_msg& message);
-    /// Would serving a fault there take more memory than is in use now? A guess by the page's state, without a lock.
+    /// Would serving a fault there take more memory than is in use now? A guess by the page's state, without
+    /// a lock.
     [[nodiscard]] bool needsRoom(VmAddress address) const;
     /// `roomForHuge`: a fresh page may be a huge one.
     Served serve(VmAddress address, bool write, bool roomForHuge);
 
     // -- background thread --
-    /// Guest faults come to us from now on, and the page map tells what is resident. Does nothing when registered.
+    /// Guest faults come to us from now on, and the page map tells what is resident. Does nothing when
+    /// registered.
     Result<void> registerGuest();
     /// The opposite. False while anything is staged or cold. Afterwards the page map says nothing.
     Result<bool> unregisterGuest();
@@ -120,8 +130,9 @@ class Pager {
         std::vector<std::byte> buffer;
     };
     static constexpr std::size_t shardCount = 64;
-    static constexpr std::size_t chunkPages = 16;   ///< compressed or copied at a time: bounds how long a fault waits
-    static constexpr std::size_t movePages = 64;    ///< moved at a time, likewise
+    static constexpr std::size_t chunkPages =
+        16;  ///< compressed or copied at a time: bounds how long a fault waits
+    static constexpr std::size_t movePages = 64;  ///< moved at a time, likewise
 
     PriorityMutex& shard(BlockNumber block) { return shards_[block % shardCount]; }
     [[nodiscard]] MutablePageBytes page(Worker& worker, std::size_t index) const;
@@ -148,11 +159,13 @@ class Pager {
     Step stagePages(BlockNumber block, BlockMask want);
     Step evictWhole(BlockNumber block);
     Step evictPages(BlockNumber block);
-    std::vector<PageEntry> compressChunk(BlockNumber block, const std::vector<std::size_t>& pages, Step& step);
+    std::vector<PageEntry> compressChunk(BlockNumber block, const std::vector<std::size_t>& pages,
+                                         Step& step);
     Step restoreStaged(BlockNumber block);
     Step restoreWhole(BlockNumber block, VmAddress address);
     Step restoreStored(BlockNumber block);
-    /// The mask of `block`'s pages that lie in one extent, and the address that page 0 of the block has (or would have) there.
+    /// The mask of `block`'s pages that lie in one extent, and the address that page 0 of the block has (or
+    /// would have) there.
     struct Piece {
         BlockMask mask;
         VmAddress base;
@@ -176,7 +189,8 @@ class Pager {
     std::atomic<std::uint64_t> leftoverPages_{0};
     std::atomic<std::uint64_t> memoryBytes_{0};
     std::atomic<bool> registered_{false};
-    unsigned freshRefused_ = 0;  ///< fault thread: no huge page could be had; how many faults until the next try
+    unsigned freshRefused_ =
+        0;  ///< fault thread: no huge page could be had; how many faults until the next try
 };
 
 }  // namespace thermocline::memory

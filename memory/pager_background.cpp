@@ -12,14 +12,16 @@
 
 namespace thermocline::memory {
 
-// ------------------------------------------------------------------------------------------------------------- registration
+// -------------------------------------------------------------------------------------------------------------
+// registration
 
 Result<void> Pager::registerGuest() {
     if (registered()) return {};
     const PriorityMutex::Patient layout(layout_);
-    for (const auto& extent : addresses_.extents()) THERMOCLINE_TRY(guest_.registerMissing(extent.range()));
-    // From here on pages appear only through us, and we are here; they vanish only after their REMOVE event was read, which takes
-    // the lock that we hold. So the scan sees a state that holds until we let go.
+    for (const auto& extent : addresses_.extents())
+        THERMOCLINE_TRY(guest_.registerMissing(extent.range()));
+    // From here on pages appear only through us, and we are here; they vanish only after their REMOVE event
+    // was read, which takes the lock that we hold. So the scan sees a state that holds until we let go.
     pages_.setAll(0, firstPageOf(pages_.blocks()), PageEntry::absent());
     for (const auto& extent : addresses_.extents()) {
         THERMOCLINE_TRY(memory_.forEachPopulated(extent.range(), [&](VmRange run) {
@@ -34,16 +36,19 @@ Result<void> Pager::registerGuest() {
 Result<bool> Pager::unregisterGuest() {
     if (!registered()) return true;
     const PriorityMutex::Patient layout(layout_);
-    if (pages_.count(PageState::staged) + pages_.count(PageState::cold) + pages_.count(PageState::filled) != 0)
+    if (pages_.count(PageState::staged) + pages_.count(PageState::cold) + pages_.count(PageState::filled) !=
+        0)
         return false;
-    // A fault that the other thread is about to serve meets an unregistered range: unregistering woke its thread, and the
-    // kernel serves it (Populate::unmapped).
+    // A fault that the other thread is about to serve meets an unregistered range: unregistering woke its
+    // thread, and the kernel serves it (Populate::unmapped).
     registered_ = false;
-    for (const auto& extent : addresses_.extents()) THERMOCLINE_TRY(guest_.unregister(extent.range()));
+    for (const auto& extent : addresses_.extents())
+        THERMOCLINE_TRY(guest_.unregister(extent.range()));
     return true;
 }
 
-// ------------------------------------------------------------------------------------------------------------------ staging
+// ------------------------------------------------------------------------------------------------------------------
+// staging
 
 std::vector<Pager::Piece> Pager::pieces(BlockNumber block) const {
     std::vector<Piece> found;
@@ -53,7 +58,8 @@ std::vector<Pager::Piece> Pager::pieces(BlockNumber block) const {
         const auto end = std::min(first + pagesPerBlock, extent.first + extent.pages);
         if (begin >= end) continue;
         Piece piece;
-        for (auto page = begin; page < end; ++page) piece.mask.set(page - first);
+        for (auto page = begin; page < end; ++page)
+            piece.mask.set(page - first);
         // May lie outside of the extent: only the addresses of pages in the mask are used.
         piece.base = {extent.start.value + (begin - extent.first) * pageBytes - (begin - first) * pageBytes};
         found.push_back(piece);
@@ -70,7 +76,8 @@ Step Pager::stage(BlockNumber block) {
         if (dropLeftoversLocked(backgroundWorker_, block) == Step::gone) return Step::gone;
         want = pages_.pagesIn(block, PageState::resident);
         // A staged copy that could not be dropped is in the way of its page.
-        for (std::size_t w = 0; w < want.words().size(); ++w) want.words()[w] &= ~blocks_[block].leftover.words()[w];
+        for (std::size_t w = 0; w < want.words().size(); ++w)
+            want.words()[w] &= ~blocks_[block].leftover.words()[w];
         if (!want.any()) return Step::nothing;
         whole = addresses_.wholeBlock(block);
         if (whole && want == allPages() && memory_.isHuge(*whole)) return stageWhole(block, *whole);
@@ -92,8 +99,8 @@ Step Pager::stageWhole(BlockNumber block, VmAddress address) {
 Step Pager::stagePages(BlockNumber block, BlockMask want) {
     auto result = Step::nothing;
     for (std::size_t from = 0; from < pagesPerBlock; from += movePages) {
-        // The locks are dropped between chunks so that a fault never waits for a whole block of small pages; what was
-        // wanted may have changed meanwhile.
+        // The locks are dropped between chunks so that a fault never waits for a whole block of small pages;
+        // what was wanted may have changed meanwhile.
         const PriorityMutex::Patient layout(layout_);
         const PriorityMutex::Patient lock(shard(block));
         const auto resident = pages_.pagesIn(block, PageState::resident);
@@ -131,7 +138,8 @@ Step Pager::dropLeftovers(BlockNumber block) {
     return dropLeftoversLocked(backgroundWorker_, block);
 }
 
-// ----------------------------------------------------------------------------------------------------------------- evicting
+// -----------------------------------------------------------------------------------------------------------------
+// evicting
 
 Step Pager::evict(BlockNumber block) {
     bool whole = false;
@@ -143,10 +151,12 @@ Step Pager::evict(BlockNumber block) {
     return whole ? evictWhole(block) : evictPages(block);
 }
 
-/// Compresses the given pages of a block that are still staged; one entry for each of them, `absent` for those that are not
-/// staged any more, `staged(incompressible)` for those that do not shrink. The entries are not published: only this thread
-/// stages, so a page that is still staged when they are has been staged, and unchanged, all the time.
-std::vector<PageEntry> Pager::compressChunk(BlockNumber block, const std::vector<std::size_t>& numbers, Step& step) {
+/// Compresses the given pages of a block that are still staged; one entry for each of them, `absent` for
+/// those that are not staged any more, `staged(incompressible)` for those that do not shrink. The entries are
+/// not published: only this thread stages, so a page that is still staged when they are has been staged, and
+/// unchanged, all the time.
+std::vector<PageEntry> Pager::compressChunk(BlockNumber block, const std::vector<std::size_t>& numbers,
+                                            Step& step) {
     auto& worker = backgroundWorker_;
     std::vector<PageEntry> entries(numbers.size(), PageEntry::absent());
     std::vector<bool> loaded(numbers.size(), false);
@@ -162,11 +172,13 @@ std::vector<PageEntry> Pager::compressChunk(BlockNumber block, const std::vector
                 continue;
             }
             const auto bytes = std::span(worker.buffer).subspan(first * pageBytes, (end - first) * pageBytes);
-            if (const auto read = memory_.read(area_.page(firstPageOf(block) + numbers[first]), bytes); !read) {
+            if (const auto read = memory_.read(area_.page(firstPageOf(block) + numbers[first]), bytes);
+                !read) {
                 step = read.error().code == ErrorCode::processGone ? Step::gone : Step::touched;
                 return entries;
             }
-            for (; first < end; ++first) loaded[first] = true;
+            for (; first < end; ++first)
+                loaded[first] = true;
         }
     }
     for (std::size_t i = 0; i < numbers.size(); ++i) {
@@ -216,7 +228,8 @@ Step Pager::evictPages(BlockNumber block) {
                 release(entries[i]);
                 continue;
             }
-            // The slot is written; publish it, then drop the page: a crash between the two leaves both, never neither.
+            // The slot is written; publish it, then drop the page: a crash between the two leaves both, never
+            // neither.
             pages_.set(number, entries[i]);
             if (entries[i].state() == PageState::staged) {
                 if (result == Step::touched) result = Step::poor;
@@ -228,25 +241,29 @@ Step Pager::evictPages(BlockNumber block) {
         }
         addLeftovers(block, drop);
         const bool last = from + chunkPages >= candidates.size();
-        if ((last || step != Step::done) && dropLeftoversLocked(backgroundWorker_, block) == Step::gone) return Step::gone;
+        if ((last || step != Step::done) && dropLeftoversLocked(backgroundWorker_, block) == Step::gone)
+            return Step::gone;
         if (step != Step::done) return step;
     }
     return result;
 }
 
-/// A huge page goes as a whole: its slots are written chunk by chunk while it stays one staged huge page that a single touch
-/// takes back; only when all are written are they published, in one step, and the huge page freed at once.
+/// A huge page goes as a whole: its slots are written chunk by chunk while it stays one staged huge page that
+/// a single touch takes back; only when all are written are they published, in one step, and the huge page
+/// freed at once.
 Step Pager::evictWhole(BlockNumber block) {
     std::vector<PageEntry> entries;
     entries.reserve(pagesPerBlock);
     const auto giveUp = [&](Step step) {
-        for (const auto entry : entries) release(entry);
+        for (const auto entry : entries)
+            release(entry);
         return step;
     };
     std::size_t poor = 0;
     for (std::size_t from = 0; from < pagesPerBlock; from += chunkPages) {
         std::vector<std::size_t> chunk(chunkPages);
-        for (std::size_t i = 0; i < chunkPages; ++i) chunk[i] = from + i;
+        for (std::size_t i = 0; i < chunkPages; ++i)
+            chunk[i] = from + i;
         auto step = Step::done;
         const auto part = compressChunk(block, chunk, step);
         entries.insert(entries.end(), part.begin(), part.end());
@@ -271,7 +288,8 @@ Step Pager::evictWhole(BlockNumber block) {
     return drop.any() ? Step::done : Step::poor;
 }
 
-// ---------------------------------------------------------------------------------------------------------------- restoring
+// ----------------------------------------------------------------------------------------------------------------
+// restoring
 
 Step Pager::restore(BlockNumber block) {
     const auto staged = restoreStaged(block);
@@ -282,7 +300,8 @@ Step Pager::restore(BlockNumber block) {
         const PriorityMutex::Patient lock(shard(block));
         const auto dropped = dropLeftoversLocked(backgroundWorker_, block);
         if (dropped == Step::gone || dropped == Step::retry) return dropped;
-        if (pages_.pagesIn(block, PageState::cold).count() + pages_.pagesIn(block, PageState::filled).count() ==
+        if (pages_.pagesIn(block, PageState::cold).count() +
+                pages_.pagesIn(block, PageState::filled).count() ==
             pagesPerBlock)
             whole = addresses_.wholeBlock(block);
     }
@@ -301,7 +320,8 @@ Step Pager::restoreStaged(BlockNumber block) {
     auto result = Step::done;
     for (const auto& piece : pieces(block)) {
         auto mask = want;
-        for (std::size_t w = 0; w < mask.words().size(); ++w) mask.words()[w] &= piece.mask.words()[w];
+        for (std::size_t w = 0; w < mask.words().size(); ++w)
+            mask.words()[w] &= piece.mask.words()[w];
         const auto moved = moveIn(backgroundWorker_, block, piece.base, area_.page(firstPageOf(block)), mask);
         if (moved.pages.any()) blocks_[block].stagedWhole = false;
         if (moved.step == Step::gone) return Step::gone;
@@ -310,7 +330,8 @@ Step Pager::restoreStaged(BlockNumber block) {
     return result;
 }
 
-/// A block that is cold from end to end comes back as a huge page, made aside and moved in. `nothing`: not possible now.
+/// A block that is cold from end to end comes back as a huge page, made aside and moved in. `nothing`: not
+/// possible now.
 Step Pager::restoreWhole(BlockNumber block, VmAddress address) {
     auto& worker = backgroundWorker_;
     if (!makeFreshHuge(worker)) return Step::nothing;
@@ -331,8 +352,9 @@ Step Pager::restoreWhole(BlockNumber block, VmAddress address) {
     }
     const PriorityMutex::Patient layout(layout_);
     const PriorityMutex::Patient lock(shard(block));
-    // What changed meanwhile (a fault, a REMOVE) makes the copy stale: an entry that is still the same was the same all the
-    // time, since a slot that is freed and taken again belongs to another page, and a page cannot become cold without us.
+    // What changed meanwhile (a fault, a REMOVE) makes the copy stale: an entry that is still the same was
+    // the same all the time, since a slot that is freed and taken again belongs to another page, and a page
+    // cannot become cold without us.
     for (std::size_t i = 0; i < pagesPerBlock; ++i) {
         if (pages_.get(firstPageOf(block) + i) == entries[i]) continue;
         emptyFresh(worker);
@@ -364,10 +386,12 @@ Step Pager::restoreStored(BlockNumber block) {
                     release(entry);
                     result = Step::done;
                     break;
-                case Populate::gone: return Step::gone;
+                case Populate::gone:
+                    return Step::gone;
                 case Populate::retry:
                 case Populate::failed:
-                case Populate::unmapped: return Step::retry;
+                case Populate::unmapped:
+                    return Step::retry;
             }
         }
     }

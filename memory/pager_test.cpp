@@ -23,7 +23,8 @@ using testing::PagerRig;
 using testing::SubjectProcess;
 constexpr std::uint64_t mib = 1U << 20;
 
-/// Waits until a thread of the process is blocked in system call `number`, or on a page fault where that is -1.
+/// Waits until a thread of the process is blocked in system call `number`, or on a page fault where that is
+/// -1.
 void awaitBlocked(pid_t pid, const std::string& number) {
     const auto task = "/proc/" + std::to_string(pid) + "/task";
     for (;;) {
@@ -87,7 +88,8 @@ TEST(Pager, hugePagesStayHugeThroughStagingAndStore) {
     ASSERT_EQ(rig.stageAll(), 2048U);
     ASSERT_TRUE(subject.command("touch 0 4 512").starts_with("ok"));
     EXPECT_EQ(hugeBytes(), before);
-    while (rig.pager().counters().stagedFaults < 4) std::this_thread::yield();  // counted just after the thread was woken
+    while (rig.pager().counters().stagedFaults < 4)
+        std::this_thread::yield();  // counted just after the thread was woken
     EXPECT_EQ(rig.pager().counters().stagedFaults, 4U) << "one fault should bring back a whole huge page";
     ASSERT_EQ(rig.stageAll(), 2048U);
     ASSERT_EQ(rig.evictAll(), 2048U);
@@ -109,7 +111,8 @@ TEST(Pager, aDamagedSlotLeavesTheThreadWaitingRatherThanFedGarbage) {
     ASSERT_EQ(::pwrite(rig.arena().get(), &wrong, 1, static_cast<off_t>(slot.offset() + slot.bytes / 2)), 1);
     ASSERT_TRUE(subject.command("touch 0 100 1").starts_with("ok"));
     ASSERT_EQ(subject.command("start-touch 100"), "ok");
-    while (rig.pager().counters().lostPages == 0) std::this_thread::yield();
+    while (rig.pager().counters().lostPages == 0)
+        std::this_thread::yield();
     EXPECT_EQ(rig.pager().pages().get(100).state(), PageState::cold) << "the evidence was thrown away";
     ASSERT_TRUE(subject.command("touch 101 1000 1").starts_with("ok")) << "other pages must not suffer";
     subject.kill();

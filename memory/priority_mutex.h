@@ -6,8 +6,9 @@
 
 namespace thermocline::memory {
 
-/// A mutex at which the fault path goes first: background work that takes it again and again in a loop lets a waiting fault
-/// pass each time, where std::mutex could starve it. Locked by any thread; the two sides use the two guards below.
+/// A mutex at which the fault path goes first: background work that takes it again and again in a loop lets a
+/// waiting fault pass each time, where std::mutex could starve it. Locked by any thread; the two sides use
+/// the two guards below.
 class PriorityMutex {
   public:
     /// For the fault path.

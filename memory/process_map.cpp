@@ -53,8 +53,9 @@ bool parseHeader(std::string_view line, Mapping& mapping) {
     mapping.range = {{start}, end - start};
     mapping.permissions = nextWord(line);
     if (mapping.permissions.size() != 4) return false;
-    for (int i = 0; i < 2; ++i) nextWord(line);      // offset, device
-    if (nextWord(line).empty()) return false;        // inode
+    for (int i = 0; i < 2; ++i)
+        nextWord(line);                               // offset, device
+    if (nextWord(line).empty()) return false;         // inode
     const auto path = line.find_first_not_of(" \t");  // the rest of the line: paths may hold blanks
     if (path != std::string_view::npos) mapping.path = line.substr(path);
     return true;
@@ -101,10 +102,13 @@ Result<std::string> readProcFile(const std::string& path) {
     const auto error = [&] {
         switch (errno) {
             case ENOENT:
-            case ESRCH: return failErrno(path, errno, ErrorCode::processGone);
+            case ESRCH:
+                return failErrno(path, errno, ErrorCode::processGone);
             case EACCES:
-            case EPERM: return failErrno(path, errno, ErrorCode::permissionDenied);
-            default: return failErrno(path);
+            case EPERM:
+                return failErrno(path, errno, ErrorCode::permissionDenied);
+            default:
+                return failErrno(path);
         }
     };
     if (!file.valid()) return error();
@@ -147,15 +151,19 @@ Result<Number> statField(pid_t pid, int number) {
     auto rest = std::string_view(*text);
     rest.remove_prefix(std::min(rest.rfind(')'), rest.size() - 1) + 1);
     std::string_view field;
-    for (int i = 3; i <= number; ++i) field = nextWord(rest);
+    for (int i = 3; i <= number; ++i)
+        field = nextWord(rest);
     Number value{};
-    if (!parseNumber(field, value)) return fail(ErrorCode::systemError, fmt::format("cannot read /proc/{}/stat", pid));
+    if (!parseNumber(field, value))
+        return fail(ErrorCode::systemError, fmt::format("cannot read /proc/{}/stat", pid));
     return value;
 }
 
 }  // namespace
 
-Result<std::uint64_t> processStartTime(pid_t pid) { return statField<std::uint64_t>(pid, 22); }
+Result<std::uint64_t> processStartTime(pid_t pid) {
+    return statField<std::uint64_t>(pid, 22);
+}
 
 std::optional<int> lastCpuOf(pid_t thread) {
     const auto cpu = statField<int>(thread, 39);

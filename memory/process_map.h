@@ -21,14 +21,16 @@ struct Mapping {
     VmRange range;
     std::string permissions;  ///< as in maps, for example "rw-p"
     std::string path;         ///< file or "[vdso]"; empty for anonymous memory
-    std::string vmFlags;      ///< two-letter flags with spaces around each, for example " rd wr hg dc "; smaps only
+    std::string
+        vmFlags;  ///< two-letter flags with spaces around each, for example " rd wr hg dc "; smaps only
     std::uint64_t lockedBytes = 0;
 
     [[nodiscard]] bool hasFlag(std::string_view flag) const;
     [[nodiscard]] bool anonymousPrivateWritable() const { return path.empty() && permissions == "rw-p"; }
 };
 
-/// Parses the text of /proc/PID/maps or smaps. Lines that it cannot read are an error (systemError), never skipped.
+/// Parses the text of /proc/PID/maps or smaps. Lines that it cannot read are an error (systemError), never
+/// skipped.
 Result<std::vector<Mapping>> parseMappings(std::string_view text);
 
 /// All mappings of `pid` with their flags. Errors: processGone, permissionDenied.
@@ -37,7 +39,8 @@ Result<std::vector<Mapping>> readMappings(pid_t pid);
 /// Value of "Name:   123 kB" in the text of /proc/PID/status, in bytes; 0 where absent.
 std::uint64_t statusField(std::string_view statusText, std::string_view name);
 
-/// Whole text of a file under /proc (or any small file). Errors: processGone for ENOENT and ESRCH, permissionDenied.
+/// Whole text of a file under /proc (or any small file). Errors: processGone for ENOENT and ESRCH,
+/// permissionDenied.
 Result<std::string> readProcFile(const std::string& path);
 
 /// Clock ticks after boot at which the process started: with the pid, a name that is never used twice.

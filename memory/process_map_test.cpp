@@ -31,8 +31,9 @@ TEST(ProcessMap, readsMapsAndSmaps) {
 }
 
 TEST(ProcessMap, whatItCannotReadIsAnErrorNotAGap) {
-    for (const char* text : {"nonsense\n", "10-5 rw-p 0 0:0 0\n", "zz-10 rw-p 0 0:0 0\n", "10-20 rw 0 0:0 0\n",
-                             "10-20 rw-p\n", "VmFlags: rd\n", "10-20 rw-p 0 0:0 0\nLocked: many kB\n"})
+    for (const char* text :
+         {"nonsense\n", "10-5 rw-p 0 0:0 0\n", "zz-10 rw-p 0 0:0 0\n", "10-20 rw 0 0:0 0\n", "10-20 rw-p\n",
+          "VmFlags: rd\n", "10-20 rw-p 0 0:0 0\nLocked: many kB\n"})
         EXPECT_FALSE(parseMappings(text)) << text;
     EXPECT_TRUE(parseMappings("")->empty());
 }
@@ -41,7 +42,8 @@ TEST(ProcessMap, readsItself) {
     const auto mappings = readMappings(::getpid());
     ASSERT_TRUE(mappings);
     bool stack = false;
-    for (const auto& mapping : *mappings) stack = stack || mapping.path == "[stack]";
+    for (const auto& mapping : *mappings)
+        stack = stack || mapping.path == "[stack]";
     EXPECT_TRUE(stack);
     EXPECT_GT(processStartTime(::getpid()).value(), 0U);
     EXPECT_EQ(readMappings(0x7fffffff).error().code, ErrorCode::processGone);

@@ -13,7 +13,8 @@
 namespace thermocline::memory {
 namespace {
 
-/// After reclaim found nothing more to take it looks again this often: the guest may have made pages that compress.
+/// After reclaim found nothing more to take it looks again this often: the guest may have made pages that
+/// compress.
 constexpr auto hopelessPause = std::chrono::seconds(1);
 /// Host memory that bringing pages back leaves free.
 constexpr std::uint64_t hostReserveBytes = 64U << 20;
@@ -26,9 +27,13 @@ std::uint64_t hostAvailableBytes() {
 }  // namespace
 
 Reclaimer::Reclaimer(Pager& pager, ColdStore& store, Budget& budget, std::function<void()> roomMade)
-    : pager_(pager), store_(store), budget_(budget), roomMade_(std::move(roomMade)), thread_([this] { run(); }) {}
+    : pager_(pager), store_(store), budget_(budget), roomMade_(std::move(roomMade)), thread_([this] {
+          run();
+      }) {}
 
-Reclaimer::~Reclaimer() { stop(); }
+Reclaimer::~Reclaimer() {
+    stop();
+}
 
 void Reclaimer::stop() {
     {
@@ -85,7 +90,8 @@ bool Reclaimer::workToDo() const {
 
 HardLimitPolicy::Usage Reclaimer::usage() const {
     const auto& pages = pager_.pages();
-    return {budget_.used(), pages.count(PageState::resident) * pageBytes, pages.count(PageState::staged) * pageBytes};
+    return {budget_.used(), pages.count(PageState::resident) * pageBytes,
+            pages.count(PageState::staged) * pageBytes};
 }
 
 void Reclaimer::run() {
@@ -126,7 +132,8 @@ void Reclaimer::reclaim() {
             const std::lock_guard lock(mutex_);
             if (limitChanged_) return;
         }
-        // Where nothing more can be staged, what is staged goes; where that is gone too, there is nothing left to take.
+        // Where nothing more can be staged, what is staged goes; where that is gone too, there is nothing
+        // left to take.
         if (action == HardLimitPolicy::Action::stage && stageNext()) continue;
         if (evictOldest()) {
             freed = true;
@@ -139,10 +146,11 @@ void Reclaimer::reclaim() {
         hopeless_ = true;
         const auto pages = pager_.pages().count(PageState::staged);
         if (!budget_.limitMet() && note().empty())
-            setNote(fmt::format("{} over the limit with nothing left to take: {} do not compress, the rest is pinned, shared "
-                                "or in use; raise the limit",
-                                formatByteSize(budget_.used() - std::min(budget_.used(), budget_.limit())),
-                                formatByteSize(pages * pageBytes)));
+            setNote(fmt::format(
+                "{} over the limit with nothing left to take: {} do not compress, the rest is pinned, shared "
+                "or in use; raise the limit",
+                formatByteSize(budget_.used() - std::min(budget_.used(), budget_.limit())),
+                formatByteSize(pages * pageBytes)));
         roomMade_();
         return;
     }
@@ -153,8 +161,8 @@ void Reclaimer::reclaim() {
     }
 }
 
-/// Moves the clock's hand on until one block could be staged; false after a whole turn without one. A block that was touched while
-/// it was staged the last time is passed over once: a second chance.
+/// Moves the clock's hand on until one block could be staged; false after a whole turn without one. A block
+/// that was touched while it was staged the last time is passed over once: a second chance.
 bool Reclaimer::stageNext() {
     const auto blocks = pager_.pages().blocks();
     for (std::uint64_t tries = 0; tries < 2 * blocks && !stop_; ++tries) {
@@ -162,10 +170,17 @@ bool Reclaimer::stageNext() {
         hand_ = (hand_ + 1) % blocks;
         if (pager_.takeReferenced(block)) continue;
         switch (pager_.stage(block)) {
-            case Step::done: staged_.push_back(block); return true;
-            case Step::retry: std::this_thread::yield(); break;
-            case Step::gone: stop_ = true; return false;
-            default: break;
+            case Step::done:
+                staged_.push_back(block);
+                return true;
+            case Step::retry:
+                std::this_thread::yield();
+                break;
+            case Step::gone:
+                stop_ = true;
+                return false;
+            default:
+                break;
         }
     }
     return false;
@@ -177,12 +192,16 @@ bool Reclaimer::evictOldest() {
         const auto block = staged_.front();
         staged_.pop_front();
         switch (pager_.evict(block)) {
-            case Step::done: return true;
+            case Step::done:
+                return true;
             case Step::full:
                 setNote("the store has no room: free memory for the file system of the run-time directory");
                 return false;
-            case Step::gone: stop_ = true; return false;
-            default: break;
+            case Step::gone:
+                stop_ = true;
+                return false;
+            default:
+                break;
         }
     }
     return false;
@@ -209,23 +228,31 @@ void Reclaimer::restore() {
                 return;
             }
         }
-        if (block % 32 == 0 && pager_.registered() && hostAvailableBytes() < hostReserveBytes + 32 * blockBytes)
-            return finish(Error{ErrorCode::outOfMemory,
-                                fmt::format("the host has not the memory to bring every page back ({} available); free some, "
-                                            "or set a limit again",
-                                            formatByteSize(hostAvailableBytes()))});
+        if (block % 32 == 0 && pager_.registered() &&
+            hostAvailableBytes() < hostReserveBytes + 32 * blockBytes)
+            return finish(Error{
+                ErrorCode::outOfMemory,
+                fmt::format("the host has not the memory to bring every page back ({} available); free some, "
+                            "or set a limit again",
+                            formatByteSize(hostAvailableBytes()))});
         if (!pager_.registered()) break;
         switch (pager_.restore(block)) {
-            case Step::retry: std::this_thread::yield(); break;
-            case Step::gone: return finish(Error{ErrorCode::processGone, "the VM's process has ended"});
-            default: ++block; break;
+            case Step::retry:
+                std::this_thread::yield();
+                break;
+            case Step::gone:
+                return finish(Error{ErrorCode::processGone, "the VM's process has ended"});
+            default:
+                ++block;
+                break;
         }
     }
     const auto left = pager_.unregisterGuest();
     store_.trim();
     if (!left) return finish(left.error());
     if (!*left)
-        return finish(Error{ErrorCode::systemError, "not every page could be brought back; see the log for the damaged ones"});
+        return finish(Error{ErrorCode::systemError,
+                            "not every page could be brought back; see the log for the damaged ones"});
     finish(std::nullopt);
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The background thread of one VM: reclaims while the limit asks for it, brings pages back when there is none (any more).
-// Public members may be called from any thread.
+// The background thread of one VM: reclaims while the limit asks for it, brings pages back when there is none
+// (any more). Public members may be called from any thread.
 
 #include <atomic>
 #include <condition_variable>
@@ -38,8 +38,8 @@ class Reclaimer {
     [[nodiscard]] bool hopeless() const { return hopeless_.load(std::memory_order_relaxed); }
     /// Why the limit is not met, for a person; empty where it is, or where reclaim is still at it.
     [[nodiscard]] std::string note() const;
-    /// Waits until, without a limit, every page is back and the guest unregistered. Error: what stopped it (outOfMemory,
-    /// processGone, busy when a new limit came).
+    /// Waits until, without a limit, every page is back and the guest unregistered. Error: what stopped it
+    /// (outOfMemory, processGone, busy when a new limit came).
     Result<void> awaitRestored();
 
   private:
@@ -60,7 +60,7 @@ class Reclaimer {
     std::deque<BlockNumber> staged_;  // oldest first; a block may have been touched since
     BlockNumber hand_ = 0;            // the clock's hand: next block to stage
 
-    mutable std::mutex mutex_;        // guards the members below and the two conditions
+    mutable std::mutex mutex_;  // guards the members below and the two conditions
     std::condition_variable wake_;
     std::condition_variable restoredChanged_;
     std::string note_;

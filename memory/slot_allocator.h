@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Hands out slots of variable size in a file: slabs of 64 KiB, each cut into slots of one size class (multiples of 64 bytes, as
-// zsmalloc and slab allocators do), the most recently used slab of a class first; a slab whose last slot is freed
-// serves any class again. Knows numbers only: the file is the store's. Not thread-safe.
+// Hands out slots of variable size in a file: slabs of 64 KiB, each cut into slots of one size class
+// (multiples of 64 bytes, as zsmalloc and slab allocators do), the most recently used slab of a class first;
+// a slab whose last slot is freed serves any class again. Knows numbers only: the file is the store's. Not
+// thread-safe.
 
 #include <array>
 #include <cstddef>
@@ -31,8 +32,8 @@ class SlotAllocator {
     /// Empty slabs kept for quick reuse; more than that are given back through `releaseSlab`.
     static constexpr std::size_t emptySlabsKept = 16;
 
-    /// `releaseSlab(offset)` is called when the bytes of a slab are no longer needed; they are zero when it is used again.
-    /// `maxSlabs` bounds the arena.
+    /// `releaseSlab(offset)` is called when the bytes of a slab are no longer needed; they are zero when it
+    /// is used again. `maxSlabs` bounds the arena.
     SlotAllocator(std::uint64_t maxSlabs, std::function<void(std::uint64_t)> releaseSlab);
 
     /// A slot of `bytes` (1 to maxSlotBytes); nothing where the arena is full.
@@ -42,7 +43,7 @@ class SlotAllocator {
     /// Gives back the empty slabs that are kept.
     void trim();
 
-    [[nodiscard]] std::uint64_t usedBytes() const { return usedBytes_; }        ///< sum of the slots' bytes
+    [[nodiscard]] std::uint64_t usedBytes() const { return usedBytes_; }  ///< sum of the slots' bytes
     [[nodiscard]] std::uint64_t slabBytesInUse() const { return slabsInUse_ * slabBytes; }
     [[nodiscard]] std::uint64_t metadataBytes() const { return slabs_.capacity() * sizeof(Slab); }
 
@@ -69,7 +70,7 @@ class SlotAllocator {
     std::vector<std::uint32_t> empty_;     // bytes still allocated in the file
     std::vector<std::uint32_t> released_;  // given back
     std::uint64_t usedBytes_ = 0;
-    std::uint64_t slabsInUse_ = 0;         // including the empty ones that are kept
+    std::uint64_t slabsInUse_ = 0;  // including the empty ones that are kept
 };
 
 }  // namespace thermocline::memory

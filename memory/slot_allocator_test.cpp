@@ -17,7 +17,8 @@ TEST(SlotAllocator, slotsNeverOverlapUnderChurn) {
     std::uint64_t bytes = 0;
     for (int i = 0; i < 60000; ++i) {
         if (live.empty() || (random() % 100 < 55 && live.size() < 4000)) {
-            const auto slot = allocator.allocate(static_cast<std::uint32_t>(1 + random() % SlotAllocator::maxSlotBytes));
+            const auto slot =
+                allocator.allocate(static_cast<std::uint32_t>(1 + random() % SlotAllocator::maxSlotBytes));
             if (!slot) continue;
             const auto next = live.lower_bound(slot->offset());
             ASSERT_TRUE(next == live.end() || slot->offset() + slot->bytes <= next->first);
@@ -37,7 +38,8 @@ TEST(SlotAllocator, slotsNeverOverlapUnderChurn) {
         }
         ASSERT_EQ(allocator.usedBytes(), bytes);
     }
-    for (const auto& [offset, slot] : live) allocator.free(slot);
+    for (const auto& [offset, slot] : live)
+        allocator.free(slot);
     EXPECT_EQ(allocator.usedBytes(), 0U);
     EXPECT_LE(allocator.slabBytesInUse(), SlotAllocator::emptySlabsKept * SlotAllocator::slabBytes);
     allocator.trim();
@@ -48,13 +50,15 @@ TEST(SlotAllocator, slotsNeverOverlapUnderChurn) {
 TEST(SlotAllocator, isFullAtItsBound) {
     SlotAllocator allocator(2, [](std::uint64_t) {});
     std::vector<Slot> slots;
-    while (const auto slot = allocator.allocate(4096)) slots.push_back(*slot);
+    while (const auto slot = allocator.allocate(4096))
+        slots.push_back(*slot);
     EXPECT_EQ(slots.size(), 2 * 16U);
     EXPECT_FALSE(allocator.allocate(1));
     allocator.free(slots.back());
     EXPECT_TRUE(allocator.allocate(4096));
     EXPECT_FALSE(allocator.allocate(1)) << "a slab serves one size at a time";
-    for (std::size_t i = 16; i < slots.size(); ++i) allocator.free(slots[i]);
+    for (std::size_t i = 16; i < slots.size(); ++i)
+        allocator.free(slots[i]);
     EXPECT_TRUE(allocator.allocate(1)) << "an empty slab serves any size";
 }
 

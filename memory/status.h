@@ -34,7 +34,7 @@ struct Status {
     std::uint64_t stallNanoseconds = 0;  ///< time in which at least one fault was being served
     double stallRatio = 0;               ///< the same as a share of wall time over the last second
     std::uint64_t attachPauseMicroseconds = 0;  ///< how long the attach stopped a thread of the VM
-    std::uint64_t managerRssBytes = 0;   ///< private memory of the manager process itself
+    std::uint64_t managerRssBytes = 0;          ///< private memory of the manager process itself
 };
 
 void to_json(nlohmann::json& json, const Status& status);

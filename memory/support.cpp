@@ -25,7 +25,8 @@ namespace {
 class TrialMapping {
   public:
     explicit TrialMapping(int protection, int fd = -1)
-        : address_(::mmap(nullptr, pageBytes, protection, MAP_PRIVATE | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0)) {}
+        : address_(
+              ::mmap(nullptr, pageBytes, protection, MAP_PRIVATE | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0)) {}
     ~TrialMapping() {
         if (valid()) ::munmap(address_, pageBytes);
     }
@@ -46,8 +47,9 @@ Finding tryMove(const UniqueFd& device) {
         finding.detail = std::string("USERFAULTFD_IOC_NEW: ") + std::strerror(errno);
         return finding;
     }
-    const auto enabled = uffd.enable(UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMAP |
-                                     UFFD_FEATURE_THREAD_ID | abi::uffdFeatureMove);
+    const auto enabled =
+        uffd.enable(UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMAP |
+                    UFFD_FEATURE_THREAD_ID | abi::uffdFeatureMove);
     const TrialMapping from(PROT_READ | PROT_WRITE);
     const TrialMapping to(PROT_READ | PROT_WRITE);
     if (!enabled || !from.valid() || !to.valid() || !uffd.registerMissing(to.range())) {
@@ -97,7 +99,8 @@ Finding tryExecutableMemfd() {
     const UniqueFd file(::memfd_create("thermocline-probe", MFD_CLOEXEC | 0x10 /* MFD_EXEC */));
     const UniqueFd plain(file.valid() ? -1 : ::memfd_create("thermocline-probe", MFD_CLOEXEC));
     const int fd = file.valid() ? file.get() : plain.get();
-    finding.ok = fd >= 0 && ::ftruncate(fd, pageBytes) == 0 && TrialMapping(PROT_READ | PROT_EXEC, fd).valid();
+    finding.ok =
+        fd >= 0 && ::ftruncate(fd, pageBytes) == 0 && TrialMapping(PROT_READ | PROT_EXEC, fd).valid();
     finding.detail = finding.ok ? "works" : std::strerror(errno);
     return finding;
 }
@@ -115,8 +118,10 @@ HostSupport probeHost(const std::string& userfaultfdDevice) {
     Finding open{"userfaultfd device", device.valid(), userfaultfdDevice + " on Linux " + kernel.release, ""};
     if (!open.ok) {
         open.detail += std::string(": ") + std::strerror(errno);
-        open.fix = errno == ENOENT ? "boot Linux 6.1 or newer with CONFIG_USERFAULTFD=y; in a container, pass " + userfaultfdDevice
-                                   : "run as root, or let this user open " + userfaultfdDevice;
+        open.fix = errno == ENOENT
+                       ? "boot Linux 6.1 or newer with CONFIG_USERFAULTFD=y; in a container, pass " +
+                             userfaultfdDevice
+                       : "run as root, or let this user open " + userfaultfdDevice;
     }
     support.findings.push_back(open);
     if (open.ok) support.findings.push_back(tryMove(device));

@@ -16,7 +16,7 @@ namespace thermocline::memory {
 
 /// One thing that was checked. `fix` says exactly what to do where `ok` is false.
 struct Finding {
-    std::string name;    ///< for example "userfaultfd device"
+    std::string name;  ///< for example "userfaultfd device"
     bool ok = false;
     std::string detail;  ///< what was found
     std::string fix;     ///< empty where ok
@@ -28,8 +28,8 @@ struct HostSupport {
     std::vector<Finding> findings;
 };
 
-/// Probes the running kernel (userfaultfd device and features, UFFDIO_MOVE by really moving a page, PAGEMAP_SCAN,
-/// ptrace). `userfaultfdDevice` is a parameter for tests.
+/// Probes the running kernel (userfaultfd device and features, UFFDIO_MOVE by really moving a page,
+/// PAGEMAP_SCAN, ptrace). `userfaultfdDevice` is a parameter for tests.
 HostSupport probeHost(const std::string& userfaultfdDevice = "/dev/userfaultfd");
 
 struct GuestSupport {
@@ -40,8 +40,8 @@ struct GuestSupport {
     std::string fix;                ///< what to do about it, empty where usable or where nothing can be done
 };
 
-/// Looks at a QEMU process: guest RAM found without ambiguity, not locked, pinned (VFIO), shared, huge-tlb, encrypted
-/// (SEV, TDX) or attached already. Errors: processGone, permissionDenied.
+/// Looks at a QEMU process: guest RAM found without ambiguity, not locked, pinned (VFIO), shared, huge-tlb,
+/// encrypted (SEV, TDX) or attached already. Errors: processGone, permissionDenied.
 Result<GuestSupport> probeGuest(pid_t pid);
 
 }  // namespace thermocline::memory

@@ -10,12 +10,17 @@ namespace {
 Populate populateResult(int result, std::int64_t error) {
     if (result == 0) return Populate::done;
     switch (error < 0 ? -error : errno) {
-        case EEXIST: return Populate::present;
-        case EAGAIN: return Populate::retry;
+        case EEXIST:
+            return Populate::present;
+        case EAGAIN:
+            return Populate::retry;
         case ENOENT:
-        case EINVAL: return Populate::unmapped;
-        case ESRCH: return Populate::gone;
-        default: return Populate::failed;
+        case EINVAL:
+            return Populate::unmapped;
+        case ESRCH:
+            return Populate::gone;
+        default:
+            return Populate::failed;
     }
 }
 
@@ -27,10 +32,12 @@ Result<void> Userfault::enable(std::uint64_t features) {
     api.features = features;
     if (::ioctl(fd_.get(), UFFDIO_API, &api) == 0) return {};
     if (errno == EINVAL)
-        return fail(ErrorCode::notSupported,
-                    fmt::format("this kernel's userfaultfd lacks features {:#x} (UFFDIO_MOVE needs Linux 6.8); boot a newer "
-                                "kernel",
-                                features));
+        return fail(
+            ErrorCode::notSupported,
+            fmt::format(
+                "this kernel's userfaultfd lacks features {:#x} (UFFDIO_MOVE needs Linux 6.8); boot a newer "
+                "kernel",
+                features));
     return failErrno("UFFDIO_API");
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// One userfaultfd context of the VM's process, used from the manager. Every call is one ioctl; thread-safe like the
-// descriptor itself. See Documentation/admin-guide/mm/userfaultfd.rst.
+// One userfaultfd context of the VM's process, used from the manager. Every call is one ioctl; thread-safe
+// like the descriptor itself. See Documentation/admin-guide/mm/userfaultfd.rst.
 
 #include <linux/userfaultfd.h>
 
@@ -18,12 +18,12 @@ namespace thermocline::memory {
 
 /// What became of a page that we tried to put into the VM's memory.
 enum class Populate {
-    done,     ///< it is there now
-    present,  ///< a page was there already: that one counts
-    retry,    ///< the address space is changing: read the pending events, then try again
-    unmapped, ///< no registered mapping is there (any more)
-    gone,     ///< the process is ending
-    failed,   ///< the host has no memory for it
+    done,      ///< it is there now
+    present,   ///< a page was there already: that one counts
+    retry,     ///< the address space is changing: read the pending events, then try again
+    unmapped,  ///< no registered mapping is there (any more)
+    gone,      ///< the process is ending
+    failed,    ///< the host has no memory for it
 };
 
 class Userfault {
@@ -37,14 +37,15 @@ class Userfault {
     /// They no longer do; wakes who waits in `range`.
     Result<void> unregister(VmRange range);
 
-    /// Puts `bytes` (whole pages of ours) at `to` and wakes who waits there. `copied` says how many bytes were put.
+    /// Puts `bytes` (whole pages of ours) at `to` and wakes who waits there. `copied` says how many bytes
+    /// were put.
     Populate copy(VmAddress to, std::span<const std::byte> bytes, std::size_t& copied);
     /// Maps the shared page of zeros.
     Populate zeroPage(VmAddress to);
     void wake(VmRange range);
 
-    /// Reads pending messages without blocking; returns how many were filled in. Reading an event lets the thread
-    /// that caused it go on.
+    /// Reads pending messages without blocking; returns how many were filled in. Reading an event lets the
+    /// thread that caused it go on.
     std::size_t read(std::span<uffd_msg> messages);
 
     [[nodiscard]] int fd() const { return fd_.get(); }

@@ -15,12 +15,14 @@
 namespace thermocline::memory {
 namespace {
 
-constexpr std::uint64_t guestFeatures = UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMAP |
-                                        UFFD_FEATURE_THREAD_ID | abi::uffdFeatureMove;
+constexpr std::uint64_t guestFeatures = UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP |
+                                        UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_THREAD_ID |
+                                        abi::uffdFeatureMove;
 constexpr auto stallWindow = std::chrono::seconds(1);
 
 thermocline_lane* laneAt(thermocline_lane* first, std::size_t lane) {
-    return reinterpret_cast<thermocline_lane*>(reinterpret_cast<std::byte*>(first) + lane * THERMOCLINE_LANE_BYTES);
+    return reinterpret_cast<thermocline_lane*>(reinterpret_cast<std::byte*>(first) +
+                                               lane * THERMOCLINE_LANE_BYTES);
 }
 
 }  // namespace
@@ -54,8 +56,8 @@ Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
         removeFiles();
         return error;
     }
-    std::unique_ptr<VmMemory> vm(new VmMemory(std::move(options), std::move(*attachment), std::move(addresses),
-                                              std::move(*pages), std::move(*store),
+    std::unique_ptr<VmMemory> vm(new VmMemory(std::move(options), std::move(*attachment),
+                                              std::move(addresses), std::move(*pages), std::move(*store),
                                               static_cast<thermocline_lane*>(lanes)));
     if (const auto registered = vm->registerStaging(); !registered) {
         (void)vm->detach();
@@ -94,19 +96,20 @@ void VmMemory::start() {
     reclaimer_ = std::make_unique<Reclaimer>(pager_, *store_, budget_, [this] {
         if (faults_->waitsForRoom()) faults_->roomMade();
     });
-    faults_ = std::make_unique<FaultHandler>(
-        pager_, guest_, budget_, attachment_.process.get(),
-        FaultHandler::Hooks{[this] { reclaimer_->memoryGrew(); }, [this] { return reclaimer_->hopeless(); },
-                            [this] {
-                                gone_ = true;
-                                if (options_.processEnded) options_.processEnded();
-                            },
-                            {}});
+    faults_ = std::make_unique<FaultHandler>(pager_, guest_, budget_, attachment_.process.get(),
+                                             FaultHandler::Hooks{[this] { reclaimer_->memoryGrew(); },
+                                                                 [this] { return reclaimer_->hopeless(); },
+                                                                 [this] {
+                                                                     gone_ = true;
+                                                                     if (options_.processEnded)
+                                                                         options_.processEnded();
+                                                                 },
+                                                                 {}});
 }
 
 VmMemory::~VmMemory() {
-    // In this order: the reclaimer's last step may need an event read. The objects stay until both threads have ended, since each
-    // calls the other.
+    // In this order: the reclaimer's last step may need an event read. The objects stay until both threads
+    // have ended, since each calls the other.
     if (reclaimer_) reclaimer_->stop();
     if (faults_) faults_->stop();
     ::munmap(lanes_, laneCount * THERMOCLINE_LANE_BYTES);
@@ -129,9 +132,10 @@ Result<void> VmMemory::setLimit(std::uint64_t bytes) {
     const auto memory = pager_.memoryBytes();
     const auto floor = limitFloor(memory);
     if (bytes != 0 && (bytes < floor || bytes > memory))
-        return fail(ErrorCode::invalidLimit,
-                    fmt::format("a limit of {} is out of range; this VM takes from {} ({} bytes) to {} ({} bytes)",
-                                formatByteSize(bytes), formatByteSize(floor), floor, formatByteSize(memory), memory));
+        return fail(
+            ErrorCode::invalidLimit,
+            fmt::format("a limit of {} is out of range; this VM takes from {} ({} bytes) to {} ({} bytes)",
+                        formatByteSize(bytes), formatByteSize(floor), floor, formatByteSize(memory), memory));
     reclaimer_->setLimit(bytes);
     return {};
 }
@@ -171,7 +175,8 @@ Status VmMemory::status() const {
     status.mechanism = "move";
     status.memoryBytes = pager_.memoryBytes();
     // Unregistered, the guest's pages come and go without us: look.
-    status.residentBytes = pager_.registered() ? pages_.count(PageState::resident) * pageBytes : populatedBytes();
+    status.residentBytes =
+        pager_.registered() ? pages_.count(PageState::resident) * pageBytes : populatedBytes();
     status.stagedBytes = (pages_.count(PageState::staged) + pager_.leftoverPages()) * pageBytes;
     status.coldBytes = (pages_.count(PageState::cold) + pages_.count(PageState::filled)) * pageBytes;
     status.storeBytes = store_->storedBytes();
@@ -191,7 +196,8 @@ Status VmMemory::status() const {
         const std::lock_guard lock(stallMutex_);
         const auto now = std::chrono::steady_clock::now();
         if (now - stallSince_ >= stallWindow) {
-            // A fault that began before the window is counted when it is served: never more than all of the time.
+            // A fault that began before the window is counted when it is served: never more than all of the
+            // time.
             stallRatio_ = std::min(1.0, std::chrono::duration<double>(faults_->stall() - stallAtSince_) /
                                             std::chrono::duration<double>(now - stallSince_));
             stallSince_ = now;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// One VM's memory under management: the whole of this library behind one object. Knows nothing of libvirt or D-Bus.
-// Public members may be called from any thread; setLimit and detach one at a time.
+// One VM's memory under management: the whole of this library behind one object. Knows nothing of libvirt or
+// D-Bus. Public members may be called from any thread; setLimit and detach one at a time.
 
 #include <sys/types.h>
 
@@ -33,27 +33,31 @@ class VmMemory {
   public:
     struct Options {
         pid_t pid = 0;
-        std::vector<VmRange> guestRam;          ///< from discoverGuestRam
-        std::string stateDirectory;             ///< exists, private to us, on tmpfs
-        std::function<void()> processEnded;     ///< called once, on the fault thread, when the VM's process is gone
+        std::vector<VmRange> guestRam;  ///< from discoverGuestRam
+        std::string stateDirectory;     ///< exists, private to us, on tmpfs
+        std::function<void()>
+            processEnded;  ///< called once, on the fault thread, when the VM's process is gone
         std::string userfaultfdDevice = "/dev/userfaultfd";
     };
 
-    /// Attaches; until a limit is set the guest's RAM is not even registered and costs nothing. Needs CAP_SYS_PTRACE. Starts no
-    /// thread, so that the caller can drop its privileges before start(). On error nothing is left behind. Errors: as
-    /// memory::attach(); outOfMemory.
+    /// Attaches; until a limit is set the guest's RAM is not even registered and costs nothing. Needs
+    /// CAP_SYS_PTRACE. Starts no thread, so that the caller can drop its privileges before start(). On error
+    /// nothing is left behind. Errors: as memory::attach(); outOfMemory.
     static Result<std::unique_ptr<VmMemory>> attach(Options options);
-    /// Stops managing at once, wherever pages are: for when the process has ended. A living VM is to be detach()ed first.
+    /// Stops managing at once, wherever pages are: for when the process has ended. A living VM is to be
+    /// detach()ed first.
     ~VmMemory();
     VmMemory(const VmMemory&) = delete;
     VmMemory& operator=(const VmMemory&) = delete;
 
     /// Starts to serve. REQUIRES: once, before setLimit().
     void start();
-    /// 0 = none. Returns at once; reclaim goes on behind. Error: invalidLimit, naming the range that is allowed.
+    /// 0 = none. Returns at once; reclaim goes on behind. Error: invalidLimit, naming the range that is
+    /// allowed.
     Result<void> setLimit(std::uint64_t bytes);
-    /// Brings every page back, unregisters (before start() there is nothing to bring back), sends the agent threads away. What is left in the VM's process is for cure(), which needs
-    /// privileges. Errors: outOfMemory and what it takes; processGone; the VM then stays managed, without a limit.
+    /// Brings every page back, unregisters (before start() there is nothing to bring back), sends the agent
+    /// threads away. What is left in the VM's process is for cure(), which needs privileges. Errors:
+    /// outOfMemory and what it takes; processGone; the VM then stays managed, without a limit.
     Result<void> detach();
 
     [[nodiscard]] Status status() const;

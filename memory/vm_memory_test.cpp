@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The engine on a real process and the real kernel: every byte of the subject is checked after each thing that can happen to it.
+// The engine on a real process and the real kernel: every byte of the subject is checked after each thing
+// that can happen to it.
 
 #include "memory/vm_memory.h"
 
@@ -32,7 +33,8 @@ class VmMemoryTest : public ::testing::TestWithParam<bool> {
         std::filesystem::remove_all(directory_);
     }
     void attach(SubjectProcess& subject) {
-        auto vm = VmMemory::attach({subject.pid(), subject.guestRam(), directory_, [this] { processEnded(); }});
+        auto vm =
+            VmMemory::attach({subject.pid(), subject.guestRam(), directory_, [this] { processEnded(); }});
         ASSERT_TRUE(vm) << vm.error().message;
         vm_ = std::move(*vm);
         vm_->start();
@@ -87,7 +89,8 @@ TEST_P(VmMemoryTest, limitTouchLiftDetachKeepEveryByte) {
     auto status = vm_->status();
     EXPECT_GT(status.coldBytes, 40 * mib);
     EXPECT_LT(status.storeBytes, status.coldBytes * 7 / 10);
-    // Copies in the staging area that are being dropped count as staged, too: at most a block's worth at a time.
+    // Copies in the staging area that are being dropped count as staged, too: at most a block's worth at a
+    // time.
     EXPECT_GE(status.residentBytes + status.stagedBytes + status.coldBytes, 128 * mib);
     EXPECT_LE(status.residentBytes + status.stagedBytes + status.coldBytes, 130 * mib);
     EXPECT_EQ(subject.command("verify"), "ok 32768");
@@ -150,7 +153,8 @@ TEST_P(VmMemoryTest, unmappedAndRemappedMemoryIsFollowed) {
     ASSERT_EQ(subject.command("remap"), "ok");
     EXPECT_EQ(subject.command("verify"), "ok 16384");
     ASSERT_EQ(subject.command("unmap 2000 1000"), "ok");
-    EXPECT_TRUE(eventually([](const Status& status) { return status.memoryBytes == 64 * mib - 1000 * pageBytes; }));
+    EXPECT_TRUE(
+        eventually([](const Status& status) { return status.memoryBytes == 64 * mib - 1000 * pageBytes; }));
     EXPECT_EQ(subject.command("verify"), "ok 16384");
     ASSERT_TRUE(awaitLimitMet());
     EXPECT_EQ(subject.command("write 0 2000"), "ok");
@@ -166,7 +170,8 @@ TEST_P(VmMemoryTest, pinnedPagesStayWhereTheyAre) {
     ASSERT_TRUE(pinned.starts_with("ok ")) << pinned;
     ASSERT_TRUE(vm_->setLimit(16 * mib));
     ASSERT_TRUE(subject.command("touch 0 1024 1").starts_with("ok"));
-    // The limit is out of reach (half of the data does not compress away), so everything movable has been tried.
+    // The limit is out of reach (half of the data does not compress away), so everything movable has been
+    // tried.
     const auto faultsBefore = vm_->status().faults;
     ASSERT_TRUE(subject.command("touch 1024 1024 1").starts_with("ok"));
     EXPECT_EQ(vm_->status().faults, faultsBefore) << "a pinned page had been moved away";

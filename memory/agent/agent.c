@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* The code that runs as a thread inside the VM's process. Freestanding: no libc, no data, no relocations, one
- * read-only executable mapping; everything it knows comes in the control page. It makes six system calls: futex, ioctl,
- * madvise, prctl, exit and (by touching a page) a page fault.
+ * read-only executable mapping; everything it knows comes in the control page. It makes six system calls:
+ * futex, ioctl, madvise, prctl, exit and (by touching a page) a page fault.
  *
  * Signals: the thread is created with every signal blocked, so none of the VM's handlers ever runs on it.
  * Trust: the control page belongs to the manager; whoever can write to it owns the VM's process already. */
@@ -34,7 +34,7 @@ static inline long call(long number, long a, long b, long c, long d) {
 }
 
 /* Moves up to `length` bytes; returns how many bytes moved and leaves the failure, if any, in *error. */
-static uint64_t move(int descriptor, uint64_t destination, uint64_t source, uint64_t length, int64_t *error) {
+static uint64_t move(int descriptor, uint64_t destination, uint64_t source, uint64_t length, int64_t* error) {
     uint64_t moved = 0;
     *error = 0;
     for (int again = 0; moved < length;) {
@@ -43,17 +43,18 @@ static uint64_t move(int descriptor, uint64_t destination, uint64_t source, uint
         if (request.moved > 0) moved += (uint64_t)request.moved;
         if (result == 0) continue;
         *error = result;
-        /* EAGAIN: the address space is changing (an event waits for the manager) or the page is locked for a moment. A few
-         * tries only: the manager may have to read that event before this can ever succeed. */
+        /* EAGAIN: the address space is changing (an event waits for the manager) or the page is locked for a
+         * moment. A few tries only: the manager may have to read that event before this can ever succeed. */
         if (result != -EAGAIN || ++again > EAGAIN_RETRIES) break;
     }
     if (moved == length) *error = 0;
     return moved;
 }
 
-static void move_pages(struct thermocline_operation *operation) {
+static void move_pages(struct thermocline_operation* operation) {
     const unsigned pages = THERMOCLINE_WORDS_PER_BLOCK * 64;
-    for (int word = 0; word < THERMOCLINE_WORDS_PER_BLOCK; ++word) operation->done[word] = 0;
+    for (int word = 0; word < THERMOCLINE_WORDS_PER_BLOCK; ++word)
+        operation->done[word] = 0;
     operation->error = 0;
     for (unsigned first = 0; first < pages;) {
         if (!(operation->want[first / 64] >> (first % 64) & 1)) {
@@ -61,13 +62,16 @@ static void move_pages(struct thermocline_operation *operation) {
             continue;
         }
         unsigned end = first + 1;
-        while (end < pages && (operation->want[end / 64] >> (end % 64) & 1)) ++end;
+        while (end < pages && (operation->want[end / 64] >> (end % 64) & 1))
+            ++end;
         const uint64_t at = (uint64_t)first * THERMOCLINE_PAGE_BYTES;
         int64_t error;
-        const uint64_t moved = move(operation->descriptor, operation->destination + at, operation->source + at,
-                                    (uint64_t)(end - first) * THERMOCLINE_PAGE_BYTES, &error);
+        const uint64_t moved =
+            move(operation->descriptor, operation->destination + at, operation->source + at,
+                 (uint64_t)(end - first) * THERMOCLINE_PAGE_BYTES, &error);
         const unsigned stop = first + (unsigned)(moved / THERMOCLINE_PAGE_BYTES);
-        for (; first < stop; ++first) operation->done[first / 64] |= 1UL << (first % 64);
+        for (; first < stop; ++first)
+            operation->done[first / 64] |= 1UL << (first % 64);
         if (error) {
             operation->error = error;
             if (error == -EAGAIN) return; /* the rest would meet the same */
@@ -76,8 +80,8 @@ static void move_pages(struct thermocline_operation *operation) {
     }
 }
 
-__attribute__((section(".text.start"), used)) void thermocline_agent(struct thermocline_lane *lane) {
-    volatile struct thermocline_lane *shared = lane;
+__attribute__((section(".text.start"), used)) void thermocline_agent(struct thermocline_lane* lane) {
+    volatile struct thermocline_lane* shared = lane;
     /* On the stack and built by instructions: the agent has no data section. */
     volatile uint64_t name[2] = {0x6c636f6d72656874UL /* "thermocl" */, 0x656e69UL /* "ine" */};
     call(SYS_prctl, PR_SET_NAME, (long)name, 0, 0);
@@ -90,7 +94,7 @@ __attribute__((section(".text.start"), used)) void thermocline_agent(struct ther
         int leave = 0;
         uint32_t completed = 0;
         for (; completed < count; ++completed) {
-            struct thermocline_operation *operation = &lane->operations[completed];
+            struct thermocline_operation* operation = &lane->operations[completed];
             if (operation->kind == THERMOCLINE_MOVE_PAGES) {
                 move_pages(operation);
             } else if (operation->kind == THERMOCLINE_MOVE_HUGE) {
@@ -101,7 +105,7 @@ __attribute__((section(".text.start"), used)) void thermocline_agent(struct ther
                 operation->error = call(SYS_madvise, (long)operation->destination, (long)operation->length,
                                         (long)operation->source, 0);
             } else if (operation->kind == THERMOCLINE_POPULATE) {
-                *(volatile char *)operation->destination = 0;
+                *(volatile char*)operation->destination = 0;
                 operation->error = 0;
             } else if (operation->kind == THERMOCLINE_EXIT) {
                 leave = 1;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* The control page that the manager and one agent thread share. The agent is dumb on purpose: it holds no state,
- * decides nothing and only makes the calls that Linux accepts from nobody but the VM's own process.
+/* The control page that the manager and one agent thread share. The agent is dumb on purpose: it holds no
+ * state, decides nothing and only makes the calls that Linux accepts from nobody but the VM's own process.
  * Included by C (the agent) and C++ (the manager). All sizes in bytes. */
 
 #include <stdint.h>
@@ -13,14 +13,16 @@
 #define THERMOCLINE_LANE_BYTES 8192
 
 enum thermocline_operation_kind {
-    /* UFFDIO_MOVE of the pages whose bits are set in `want`, each from source + 4096 * bit to destination + 4096 * bit;
-     * sets the same bits in `done` for those that moved and goes on past those that do not (pinned, absent). */
+    /* UFFDIO_MOVE of the pages whose bits are set in `want`, each from source + 4096 * bit to destination +
+     * 4096 * bit; sets the same bits in `done` for those that moved and goes on past those that do not
+     * (pinned, absent). */
     THERMOCLINE_MOVE_PAGES = 1,
     /* UFFDIO_MOVE of one whole 2 MiB huge page: everything or nothing. */
     THERMOCLINE_MOVE_HUGE = 2,
     /* madvise(destination, length, advice = source). */
     THERMOCLINE_ADVISE = 3,
-    /* Writes one zero byte at `destination`, so that the kernel puts a fresh (huge, where it can) page there. */
+    /* Writes one zero byte at `destination`, so that the kernel puts a fresh (huge, where it can) page there.
+     */
     THERMOCLINE_POPULATE = 4,
     /* Ends the agent thread; answered before it goes. */
     THERMOCLINE_EXIT = 5,
@@ -28,7 +30,8 @@ enum thermocline_operation_kind {
 
 struct thermocline_operation {
     uint32_t kind;
-    int32_t descriptor; /* the userfaultfd that the destination is registered with, a number in the VM's process */
+    int32_t descriptor; /* the userfaultfd that the destination is registered with, a number in the VM's
+                           process */
     uint64_t destination;
     uint64_t source;
     uint64_t length;
@@ -37,8 +40,9 @@ struct thermocline_operation {
     uint64_t done[THERMOCLINE_WORDS_PER_BLOCK]; /* out */
 };
 
-/* The manager fills the operations, then adds 1 to `request` and wakes it (futex); the agent runs them in order, stopping
- * at the first THERMOCLINE_MOVE_HUGE or THERMOCLINE_POPULATE that fails, then sets `reply` = `request` and wakes that. */
+/* The manager fills the operations, then adds 1 to `request` and wakes it (futex); the agent runs them in
+ * order, stopping at the first THERMOCLINE_MOVE_HUGE or THERMOCLINE_POPULATE that fails, then sets `reply` =
+ * `request` and wakes that. */
 struct thermocline_lane {
     uint32_t request;
     uint32_t reply;

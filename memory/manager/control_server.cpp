@@ -54,7 +54,10 @@ Result<std::unique_ptr<ControlServer>> ControlServer::listen(const std::string& 
 }
 
 ControlServer::ControlServer(UniqueFd socket, UniqueFd events, UniqueFd ticks, UniqueFd signals)
-    : listener_(std::move(socket)), events_(std::move(events)), ticks_(std::move(ticks)), signals_(std::move(signals)) {}
+    : listener_(std::move(socket)),
+      events_(std::move(events)),
+      ticks_(std::move(ticks)),
+      signals_(std::move(signals)) {}
 
 ControlServer::~ControlServer() {
     if (detacher_.joinable()) detacher_.join();
@@ -69,9 +72,12 @@ void ControlServer::processEnded() {
 void ControlServer::run(memory::VmMemory& vm) {
     vm_ = &vm;
     while (!done_) {
-        std::vector<pollfd> polled{{listener_.get(), POLLIN, 0}, {events_.get(), POLLIN, 0}, {ticks_.get(), POLLIN, 0},
+        std::vector<pollfd> polled{{listener_.get(), POLLIN, 0},
+                                   {events_.get(), POLLIN, 0},
+                                   {ticks_.get(), POLLIN, 0},
                                    {signals_.get(), POLLIN, 0}};
-        for (const auto& [fd, client] : clients_) polled.push_back({fd, POLLIN, 0});
+        for (const auto& [fd, client] : clients_)
+            polled.push_back({fd, POLLIN, 0});
         if (::poll(polled.data(), polled.size(), -1) < 0) continue;
         const auto drained = [&](std::size_t index, auto& buffer) {
             return polled[index].revents != 0 && ::read(polled[index].fd, &buffer, sizeof buffer) > 0;
@@ -108,7 +114,8 @@ bool ControlServer::receive(int client) {
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return true;
     if (n <= 0) return false;
     const auto request = nlohmann::json::parse(packet.data(), packet.data() + n, nullptr, false);
-    if (!request.is_object() || !request.contains("id") || !request.contains("method") || !request["method"].is_string()) {
+    if (!request.is_object() || !request.contains("id") || !request.contains("method") ||
+        !request["method"].is_string()) {
         send(client, {{"id", nullptr},
                       {"error", errorToJson({ErrorCode::invalidArgument,
                                              "a request is a JSON object with \"id\" and \"method\""})}});
@@ -131,7 +138,8 @@ void ControlServer::handle(int client, const nlohmann::json& request) {
         const auto params = request.find("params");
         if (params == request.end() || !params->is_object() || !params->contains("limit_bytes") ||
             !(*params)["limit_bytes"].is_number_unsigned())
-            answer(fail(ErrorCode::invalidLimit, "set-limit takes {\"limit_bytes\": N}, a number of bytes; 0 = none"));
+            answer(fail(ErrorCode::invalidLimit,
+                        "set-limit takes {\"limit_bytes\": N}, a number of bytes; 0 = none"));
         else if (detaching_)
             answer(fail(ErrorCode::busy, "the VM is being detached"));
         else
@@ -144,8 +152,9 @@ void ControlServer::handle(int client, const nlohmann::json& request) {
         clients_[client].subscribed = true;
         send(client, {{"id", id}, {"result", nlohmann::json::object()}});
     } else {
-        answer(fail(ErrorCode::invalidArgument,
-                    fmt::format("unknown method \"{}\"; there are status, set-limit, detach and subscribe", method)));
+        answer(fail(
+            ErrorCode::invalidArgument,
+            fmt::format("unknown method \"{}\"; there are status, set-limit, detach and subscribe", method)));
     }
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Answers the daemon on the manager's socket (docs/manager-protocol.md). run() is the manager's main loop, on one thread; a
-// detach runs on a thread of its own meanwhile, since it may take long.
+// Answers the daemon on the manager's socket (docs/manager-protocol.md). run() is the manager's main loop, on
+// one thread; a detach runs on a thread of its own meanwhile, since it may take long.
 
 #include <map>
 #include <memory>
@@ -56,8 +56,8 @@ class ControlServer {
     std::map<int, Client> clients_;
     memory::VmMemory* vm_ = nullptr;
     std::thread detacher_;
-    std::optional<Result<void>> detachResult_;                  // written by detacher_ before it signals events_
-    std::vector<std::pair<int, nlohmann::json>> detachCallers_; // client and request id
+    std::optional<Result<void>> detachResult_;  // written by detacher_ before it signals events_
+    std::vector<std::pair<int, nlohmann::json>> detachCallers_;  // client and request id
     std::atomic<bool> ended_{false};
     bool detaching_ = false;
     bool done_ = false;

@@ -31,10 +31,11 @@ TEST(Manager, attachesLimitsAndLeavesWithoutPrivilegesOrTraces) {
     EXPECT_EQ(ready.at("status").get<Status>().memoryBytes, 64 * mib);
 
     const auto own = memory::readProcFile("/proc/" + std::to_string(manager.pid()) + "/status").value();
-    for (const char* line : {"Uid:\t65534\t65534\t65534\t65534", "CapPrm:\t0000000000000000", "CapEff:\t0000000000000000",
-                             "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"})
+    for (const char* line :
+         {"Uid:\t65534\t65534\t65534\t65534", "CapPrm:\t0000000000000000", "CapEff:\t0000000000000000",
+          "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"})
         EXPECT_NE(own.find(line), std::string::npos) << line << " not in\n" << own;
-    struct stat info{};
+    struct stat info {};
     ASSERT_EQ(::stat((manager.directory() + "/arena").c_str(), &info), 0);
     EXPECT_EQ(info.st_mode & 0777, 0600U);
 
@@ -42,6 +43,10 @@ TEST(Manager, attachesLimitsAndLeavesWithoutPrivilegesOrTraces) {
     auto answer = manager.call({{"id", 1}, {"method", "set-limit"}, {"params", {{"limit_bytes", 40 * mib}}}});
     EXPECT_EQ(answer.at("id"), 1);
     EXPECT_EQ(answer.at("result").get<Status>().limitBytes, 40 * mib);
+    Status status;
+    do
+        status = manager.call({{"id", 1}, {"method", "status"}}).at("result").get<Status>();
+    while (status.usedBytes > 40 * mib);
     EXPECT_EQ(subject.command("verify"), "ok 16384");
     EXPECT_EQ(subject.command("write 0 16384"), "ok");
     answer = manager.call({{"id", "two"}, {"method", "status"}});
@@ -62,15 +67,20 @@ TEST(Manager, attachesLimitsAndLeavesWithoutPrivilegesOrTraces) {
     EXPECT_EQ(manager.receive().at("event"), "status");
 
     // Refused, and nothing is half done: a second manager, and a cure while pages are elsewhere.
-    EXPECT_EQ(ManagerChild::run({"run", "--pid", std::to_string(subject.pid()), "--state-dir", "/dev/shm", "--name", "second"}), 1);
+    EXPECT_EQ(ManagerChild::run({"run", "--pid", std::to_string(subject.pid()), "--state-dir", "/dev/shm",
+                                 "--name", "second"}),
+              1);
 
     manager.send({{"id", 7}, {"method", "detach"}});
-    do answer = manager.receive();
+    do
+        answer = manager.receive();
     while (!answer.contains("id"));
     EXPECT_EQ(answer.at("id"), 7);
     EXPECT_EQ(answer.at("result").get<Status>().state, "detached");
     EXPECT_EQ(manager.exitCode(), 0);
-    EXPECT_EQ(ManagerChild::run({"cure", "--pid", std::to_string(subject.pid()), "--state-dir", manager.directory()}), 0);
+    EXPECT_EQ(ManagerChild::run(
+                  {"cure", "--pid", std::to_string(subject.pid()), "--state-dir", manager.directory()}),
+              0);
     EXPECT_TRUE(std::filesystem::is_empty(manager.directory()));
     EXPECT_EQ(subject.command("verify"), "ok 16384");
     const Anatomy after(subject.pid());
@@ -87,7 +97,8 @@ TEST(Manager, tellsThatTheVmIsGone) {
     manager.call({{"id", 1}, {"method", "subscribe"}});
     subject.kill();
     nlohmann::json packet;
-    do packet = manager.receive();
+    do
+        packet = manager.receive();
     while (!packet.is_null() && packet.at("event") != "gone");
     EXPECT_FALSE(packet.is_null());
     EXPECT_EQ(manager.exitCode(), 0);
@@ -115,7 +126,8 @@ TEST(Manager, saysWhyItCannotAttach) {
         EXPECT_TRUE(std::filesystem::is_empty(manager.directory()));
     };
     SubjectProcess plain(32 * mib, false, {"-m", "32"});
-    expectError(manager.start(plain.pid(), {"--userfaultfd-device", "/nonexistent"}), "NotSupported", "/nonexistent");
+    expectError(manager.start(plain.pid(), {"--userfaultfd-device", "/nonexistent"}), "NotSupported",
+                "/nonexistent");
     SubjectProcess otherSize(32 * mib, false, {"-m", "33"});
     expectError(manager.start(otherSize.pid()), "NotSupported", "found 0");
     SubjectProcess locked(32 * mib, false, {"-m", "32", "-overcommit", "mem-lock=on"});
@@ -124,8 +136,9 @@ TEST(Manager, saysWhyItCannotAttach) {
     expectError(manager.start(vfio.pid()), "NotSupported", "vfio-pci");
     SubjectProcess sev(32 * mib, false, {"-m", "32", "-object", R"({"qom-type":"sev-guest","id":"s"})"});
     expectError(manager.start(sev.pid()), "NotSupported", "sev-guest");
-    SubjectProcess shared(32 * mib, false,
-                          {"-object", R"({"qom-type":"memory-backend-memfd","id":"r","size":33554432,"share":true})"});
+    SubjectProcess shared(
+        32 * mib, false,
+        {"-object", R"({"qom-type":"memory-backend-memfd","id":"r","size":33554432,"share":true})"});
     expectError(manager.start(shared.pid()), "NotSupported", "memory-backend-memfd");
     SubjectProcess noQemu(32 * mib, false);
     expectError(manager.start(noQemu.pid()), "NotSupported", "QEMU");

@@ -8,7 +8,8 @@ nlohmann::json errorToJson(const Error& error) {
 }
 
 Error errorFromJson(const nlohmann::json& json) {
-    return Error{errorCodeFromName(json.at("name").get<std::string>()), json.at("message").get<std::string>()};
+    return Error{errorCodeFromName(json.at("name").get<std::string>()),
+                 json.at("message").get<std::string>()};
 }
 
 }  // namespace thermocline::manager

@@ -22,7 +22,8 @@ struct Anatomy {
         for (const auto& entry : std::filesystem::directory_iterator(proc + "/task"))
             threads.insert(entry.path().filename());
         for (const auto& entry : std::filesystem::directory_iterator(proc + "/fd"))
-            descriptors.insert(entry.path().filename().string() + " " + std::filesystem::read_symlink(entry.path()).string());
+            descriptors.insert(entry.path().filename().string() + " " +
+                               std::filesystem::read_symlink(entry.path()).string());
         mappings = readProcFile(proc + "/maps").value();
     }
     friend bool operator==(const Anatomy&, const Anatomy&) = default;

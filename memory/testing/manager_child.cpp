@@ -23,7 +23,8 @@ namespace {
 pid_t spawn(std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), THERMOCLINE_MANAGER);
     std::vector<char*> argv;
-    for (auto& argument : arguments) argv.push_back(argument.data());
+    for (auto& argument : arguments)
+        argv.push_back(argument.data());
     argv.push_back(nullptr);
     pid_t pid = -1;
     if (::posix_spawn(&pid, argv[0], nullptr, nullptr, argv.data(), environ) != 0)
@@ -52,15 +53,18 @@ ManagerChild::~ManagerChild() {
     std::filesystem::remove_all(directory_);
 }
 
-int ManagerChild::run(const std::vector<std::string>& arguments) { return await(spawn(arguments)); }
+int ManagerChild::run(const std::vector<std::string>& arguments) {
+    return await(spawn(arguments));
+}
 
 nlohmann::json ManagerChild::start(pid_t vm, const std::vector<std::string>& more) {
     std::array<int, 2> ready{};
     if (::pipe(ready.data()) != 0) throw std::runtime_error("pipe");
     const UniqueFd ours(ready[0]);
     ::fcntl(ours.get(), F_SETFD, FD_CLOEXEC);
-    std::vector<std::string> arguments{"run",    "--pid", std::to_string(vm), "--state-dir",           directory_,
-                                       "--name", "test",  "--ready-fd",       std::to_string(ready[1])};
+    std::vector<std::string> arguments{"run",         "--pid",      std::to_string(vm),
+                                       "--state-dir", directory_,   "--name",
+                                       "test",        "--ready-fd", std::to_string(ready[1])};
     arguments.insert(arguments.end(), more.begin(), more.end());
     pid_ = spawn(arguments);
     ::close(ready[1]);
@@ -104,6 +108,8 @@ int ManagerChild::exitCode() {
     return code;
 }
 
-void ManagerChild::signal(int number) const { ::kill(pid_, number); }
+void ManagerChild::signal(int number) const {
+    ::kill(pid_, number);
+}
 
 }  // namespace thermocline::memory::testing

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Starts a thermocline-manager as the daemon does and talks to it, for tests and benchmarks; throws std::runtime_error where it
-// cannot. Has a state directory of its own, gone with the object, as the manager is. Not thread-safe.
+// Starts a thermocline-manager as the daemon does and talks to it, for tests and benchmarks; throws
+// std::runtime_error where it cannot. Has a state directory of its own, gone with the object, as the manager
+// is. Not thread-safe.
 
 #include <sys/types.h>
 
@@ -21,7 +22,8 @@ class ManagerChild {
     ManagerChild(const ManagerChild&) = delete;
     ManagerChild& operator=(const ManagerChild&) = delete;
 
-    /// Runs the executable with these arguments to its end; its exit code (negative: the signal that ended it).
+    /// Runs the executable with these arguments to its end; its exit code (negative: the signal that ended
+    /// it).
     static int run(const std::vector<std::string>& arguments);
 
     /// `thermocline-manager run` on process `vm`; returns its ready line.

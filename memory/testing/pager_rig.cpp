@@ -29,8 +29,9 @@ PagerRig::PagerRig(SubjectProcess& subject) {
     pages_ = std::make_unique<PageMap>(require(PageMap::create(directory_ + "/pagemap", addresses.blocks())));
     store_ = require(ColdStore::create(directory_ + "/arena", addresses.blocks() * blockBytes));
     attachment_ = require(attach(subject.pid(), subject.guestRam(), addresses.blocks()));
-    lanes_ = static_cast<thermocline_lane*>(::mmap(nullptr, laneCount * THERMOCLINE_LANE_BYTES, PROT_READ | PROT_WRITE,
-                                                   MAP_SHARED, attachment_.control.get(), 0));
+    lanes_ = static_cast<thermocline_lane*>(::mmap(nullptr, laneCount * THERMOCLINE_LANE_BYTES,
+                                                   PROT_READ | PROT_WRITE, MAP_SHARED,
+                                                   attachment_.control.get(), 0));
     for (std::size_t i = 0; i < laneCount; ++i)
         agents_.emplace_back(reinterpret_cast<thermocline_lane*>(reinterpret_cast<std::byte*>(lanes_) +
                                                                  i * THERMOCLINE_LANE_BYTES),
@@ -47,8 +48,8 @@ PagerRig::PagerRig(SubjectProcess& subject) {
     require(drop_->enable(abi::uffdFeatureMove));
     require(guest_->registerMissing(area.staging()));
     require(drop_->registerMissing(area.drops()));
-    pager_ = std::make_unique<Pager>(attachment_.footprint, std::move(addresses), *guest_, *drop_, *memory_, *pages_,
-                                     *store_, std::array{&agents_[0], &agents_[1]});
+    pager_ = std::make_unique<Pager>(attachment_.footprint, std::move(addresses), *guest_, *drop_, *memory_,
+                                     *pages_, *store_, std::array{&agents_[0], &agents_[1]});
     budget_ = std::make_unique<Budget>(*pager_, *store_);
 }
 
@@ -75,19 +76,25 @@ void PagerRig::serve(std::function<void()> messagesRead) {
     startFaultHandler(std::move(messagesRead));
 }
 
-void PagerRig::registerGuest() { require(pager_->registerGuest()); }
-
-void PagerRig::startFaultHandler(std::function<void()> messagesRead) {
-    faults_ = std::make_unique<FaultHandler>(*pager_, *guest_, *budget_, attachment_.process.get(),
-                                             FaultHandler::Hooks{[] {}, [] { return true; }, [] {}, std::move(messagesRead)});
+void PagerRig::registerGuest() {
+    require(pager_->registerGuest());
 }
 
-UniqueFd PagerRig::arena() const { return UniqueFd(::open((directory_ + "/arena").c_str(), O_RDWR | O_CLOEXEC)); }
+void PagerRig::startFaultHandler(std::function<void()> messagesRead) {
+    faults_ = std::make_unique<FaultHandler>(
+        *pager_, *guest_, *budget_, attachment_.process.get(),
+        FaultHandler::Hooks{[] {}, [] { return true; }, [] {}, std::move(messagesRead)});
+}
+
+UniqueFd PagerRig::arena() const {
+    return UniqueFd(::open((directory_ + "/arena").c_str(), O_RDWR | O_CLOEXEC));
+}
 
 template <typename Do>
 void PagerRig::eachBlock(Do&& action) {
     for (BlockNumber block = 0; block < pages_->blocks(); ++block)
-        while (action(block) == Step::retry) std::this_thread::yield();
+        while (action(block) == Step::retry)
+            std::this_thread::yield();
 }
 
 std::uint64_t PagerRig::stageAll() {

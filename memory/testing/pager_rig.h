@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The engine's parts put together without a policy, so that tests and benchmarks decide when pages move. Attaches on
-// construction, brings everything back and cures on destruction; throws std::runtime_error where that fails.
+// The engine's parts put together without a policy, so that tests and benchmarks decide when pages move.
+// Attaches on construction, brings everything back and cures on destruction; throws std::runtime_error where
+// that fails.
 
 #include <memory>
 #include <string>

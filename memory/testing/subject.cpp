@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A process with memory like a VM's, for the tests and benchmarks of memory/: it maps "guest RAM", fills it with bytes that are
-// a pure function of seed, page and generation, and checks every byte when told to. Reads commands from standard input, answers
-// each with one line. Built without sanitizers: it is what gets infected.
+// A process with memory like a VM's, for the tests and benchmarks of memory/: it maps "guest RAM", fills it
+// with bytes that are a pure function of seed, page and generation, and checks every byte when told to. Reads
+// commands from standard input, answers each with one line. Built without sanitizers: it is what gets
+// infected.
 
 #include <linux/io_uring.h>
 #include <sys/mman.h>
@@ -43,7 +44,8 @@ class Memory {
         // Reserve more than needed so that the range starts at a huge page's boundary.
         auto* reserved = static_cast<std::byte*>(::mmap(nullptr, bytes + hugeBytes, PROT_NONE,
                                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-        const auto start = (reinterpret_cast<std::uintptr_t>(reserved) + hugeBytes - 1) / hugeBytes * hugeBytes;
+        const auto start =
+            (reinterpret_cast<std::uintptr_t>(reserved) + hugeBytes - 1) / hugeBytes * hugeBytes;
         base_ = static_cast<std::byte*>(::mmap(reinterpret_cast<void*>(start), bytes, PROT_READ | PROT_WRITE,
                                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
         ::madvise(base_, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
@@ -52,12 +54,14 @@ class Memory {
         return "ok " + std::to_string(reinterpret_cast<std::uintptr_t>(base_));
     }
 
-    /// mode: "mixed" has pages of one word, of noise and of one third noise; "plain" only the last, "noise" only the second.
+    /// mode: "mixed" has pages of one word, of noise and of one third noise; "plain" only the last, "noise"
+    /// only the second.
     void fill(std::uint64_t seed, const std::string& mode) {
         seed_ = seed;
         mixed_ = mode == "mixed";
         noise_ = mode == "noise";
-        for (std::size_t page = 0; page < generation_.size(); ++page) write(page, 0);
+        for (std::size_t page = 0; page < generation_.size(); ++page)
+            write(page, 0);
     }
 
     void write(std::size_t page, std::uint32_t generation) {
@@ -88,16 +92,20 @@ class Memory {
 
     void discard(std::size_t first, std::size_t count) {
         ::madvise(base_ + first * pageBytes, count * pageBytes, MADV_DONTNEED);
-        for (auto page = first; page < first + count; ++page) generation_[page] = expectZeros;
+        for (auto page = first; page < first + count; ++page)
+            generation_[page] = expectZeros;
     }
     void unmap(std::size_t first, std::size_t count) {
         ::munmap(base_ + first * pageBytes, count * pageBytes);
-        for (auto page = first; page < first + count; ++page) generation_[page] = expectNothing;
+        for (auto page = first; page < first + count; ++page)
+            generation_[page] = expectNothing;
     }
     std::string remap() {
         const auto bytes = generation_.size() * pageBytes;
-        auto* target = ::mmap(nullptr, bytes + hugeBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        const auto aligned = (reinterpret_cast<std::uintptr_t>(target) + hugeBytes - 1) / hugeBytes * hugeBytes;
+        auto* target =
+            ::mmap(nullptr, bytes + hugeBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        const auto aligned =
+            (reinterpret_cast<std::uintptr_t>(target) + hugeBytes - 1) / hugeBytes * hugeBytes;
         auto* moved =
             ::mremap(base_, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, reinterpret_cast<void*>(aligned));
         if (moved == MAP_FAILED) return std::string("error ") + std::strerror(errno);
@@ -128,7 +136,8 @@ class Memory {
         const auto base = mix(seed_ ^ mix(page) ^ (std::uint64_t{generation} << 40));
         if (mixed_ && page % 8 == 0) {
             const auto word = base & 0xffffffff;
-            for (std::size_t i = 0; i < pageBytes / 8; ++i) words[i] = word << 32 | word;
+            for (std::size_t i = 0; i < pageBytes / 8; ++i)
+                words[i] = word << 32 | word;
             return;
         }
         const bool allNoise = noise_ || (mixed_ && page % 16 == 1);
@@ -146,13 +155,14 @@ class Memory {
     bool noise_ = false;
 };
 
-/// Threads that verify, rewrite and discard random pages, each its own share, until stopped; and one that only reads everybody's
-/// pages, so that pages are faulted on while they are being discarded.
+/// Threads that verify, rewrite and discard random pages, each its own share, until stopped; and one that
+/// only reads everybody's pages, so that pages are faulted on while they are being discarded.
 class Hammer {
   public:
     Hammer(Memory& memory, unsigned threads) {
         threads_.emplace_back([this, &memory] {
-            for (auto state = mix(0); !stop_; state = mix(state)) memory.touch((state >> 8) % memory.pages(), 1, 1);
+            for (auto state = mix(0); !stop_; state = mix(state))
+                memory.touch((state >> 8) % memory.pages(), 1, 1);
         });
         for (unsigned t = 0; t < threads; ++t) {
             threads_.emplace_back([this, &memory, t, threads] {
@@ -182,7 +192,8 @@ class Hammer {
     }
     std::string stop() {
         stop_ = true;
-        for (auto& thread : threads_) thread.join();
+        for (auto& thread : threads_)
+            thread.join();
         return bad_ ? problem_ : "ok " + std::to_string(operations_.load());
     }
     [[nodiscard]] std::uint64_t operations() const { return operations_; }
@@ -221,7 +232,8 @@ int main() {
             answer = memory.verifyAll();
         } else if (command == "write") {
             words >> a >> b;
-            for (auto page = a; page < a + b; ++page) memory.bump(page);
+            for (auto page = a; page < a + b; ++page)
+                memory.bump(page);
         } else if (command == "touch") {
             words >> a >> b >> c;
             answer = memory.touch(a, b, c);
@@ -253,7 +265,8 @@ int main() {
             hammer = std::make_unique<Hammer>(memory, static_cast<unsigned>(a));
         } else if (command == "await") {  // until so many operations were done
             words >> a;
-            while (hammer->operations() < a) std::this_thread::yield();
+            while (hammer->operations() < a)
+                std::this_thread::yield();
         } else if (command == "stop") {
             answer = hammer->stop();
             hammer.reset();

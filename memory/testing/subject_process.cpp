@@ -16,7 +16,8 @@ namespace thermocline::memory::testing {
 SubjectProcess::SubjectProcess(std::uint64_t bytes, bool huge, std::vector<std::string> arguments) {
     std::array<int, 2> in{};
     std::array<int, 2> out{};
-    if (::pipe2(in.data(), O_CLOEXEC) != 0 || ::pipe2(out.data(), O_CLOEXEC) != 0) throw std::runtime_error("pipe2");
+    if (::pipe2(in.data(), O_CLOEXEC) != 0 || ::pipe2(out.data(), O_CLOEXEC) != 0)
+        throw std::runtime_error("pipe2");
     const UniqueFd childInput(in[0]);
     const UniqueFd childOutput(out[1]);
     input_.reset(in[1]);
@@ -27,7 +28,8 @@ SubjectProcess::SubjectProcess(std::uint64_t bytes, bool huge, std::vector<std::
     posix_spawn_file_actions_adddup2(&actions, childOutput.get(), 1);
     std::string path = THERMOCLINE_SUBJECT;
     std::vector<char*> argv{path.data()};
-    for (auto& argument : arguments) argv.push_back(argument.data());
+    for (auto& argument : arguments)
+        argv.push_back(argument.data());
     argv.push_back(nullptr);
     const int error = ::posix_spawn(&pid_, path.c_str(), &actions, nullptr, argv.data(), environ);
     posix_spawn_file_actions_destroy(&actions);
@@ -36,7 +38,9 @@ SubjectProcess::SubjectProcess(std::uint64_t bytes, bool huge, std::vector<std::
     range_ = {{std::stoull(mapped.substr(3))}, bytes};
 }
 
-SubjectProcess::~SubjectProcess() { kill(); }
+SubjectProcess::~SubjectProcess() {
+    kill();
+}
 
 void SubjectProcess::kill() {
     if (pid_ < 0) return;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Starts the subject (subject.cpp) and talks to it. For tests and benchmarks; throws std::runtime_error where it cannot.
-// Not thread-safe.
+// Starts the subject (subject.cpp) and talks to it. For tests and benchmarks; throws std::runtime_error where
+// it cannot. Not thread-safe.
 
 #include <sys/types.h>
 
