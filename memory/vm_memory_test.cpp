@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <filesystem>
 
+#include "memory/process_map.h"
 #include "memory/testing/anatomy.h"
 #include "memory/testing/subject_process.h"
 
@@ -267,6 +268,25 @@ TEST_P(VmMemoryTest, badLimitsAndSecondAttachmentsAreRefused) {
 
 INSTANTIATE_TEST_SUITE_P(Pages, VmMemoryTest, ::testing::Bool(),
                          [](const auto& parameter) { return parameter.param ? "Huge" : "Small"; });
+
+TEST_P(VmMemoryTest, theAgentIsSmallAndItsCodeIsNeverWritable) {
+    SubjectProcess subject(16 * mib, GetParam());
+    attach(subject);
+    const auto mappings = readMappings(subject.pid());
+    ASSERT_TRUE(mappings);
+    std::uint64_t code = 0;
+    for (const auto& mapping : *mappings) {
+        EXPECT_FALSE(mapping.permissions[1] == 'w' && mapping.permissions[2] == 'x') << mapping.path;
+        if (mapping.path.find("thermocline-agent") == std::string::npos) continue;
+        EXPECT_EQ(mapping.permissions, "r-xp");
+        code += mapping.range.bytes;
+    }
+    EXPECT_GT(code, 0U);
+    EXPECT_LE(code, 16384U);
+    const auto pause = vm_->status().attachPauseMicroseconds;
+    EXPECT_GT(pause, 0U);
+    expectDetached(subject);
+}
 
 TEST(Attach, failsWithoutATraceWhereTheDeviceIsMissing) {
     SubjectProcess subject(16 * mib, false);
