@@ -8,6 +8,7 @@ from gi.repository import GLib
 from testbed.deadline import Deadline
 from testbed.errors import TestbedError
 from testbed.sizes import MIB, format_size
+from testbed.thermocline_client import limit_holds
 
 from .live_table import LiveTable
 
@@ -86,7 +87,7 @@ class Scenario:
                             f"hard limit {format_size(self._limit)}")
         self._table = LiveTable(self._terminal, self._measured.memory_bytes)
         self._domain.set_limit(self._limit)
-        figures = self._watch_until("the guest idles", _squeezed_to(self._limit))
+        figures = self._watch_until("the guest idles", limit_holds)
         self._measured.resident_after_bytes = figures["ResidentBytes"]
         self._measured.store_bytes = figures["StoreBytes"]
         self._measured.metadata_bytes = figures["MetadataBytes"]
@@ -140,7 +141,3 @@ class Scenario:
                 if watch.wait(deadline):
                     self._table.show(phase, watch.figures)
             return dict(watch.figures)
-
-
-def _squeezed_to(limit):
-    return lambda figures: figures["LimitBytes"] == limit and figures["LimitMet"] and figures["UsedBytes"] <= limit

@@ -130,6 +130,10 @@ class PendingCall:
         return value
 
 
+def limit_holds(figures):
+    return figures["LimitMet"] and figures["UsedBytes"] <= figures["LimitBytes"]
+
+
 class DomainObject:
     """One domain. Properties are read by name as on D-Bus: figures()["ResidentBytes"]."""
 
@@ -203,7 +207,7 @@ class DomainObject:
 
     def wait_for_limit(self, seconds=120.0):
         """Until memory is under the limit."""
-        return self.wait_for("the limit to be met", lambda figures: figures["LimitMet"], seconds)
+        return self.wait_for("the limit to be met", limit_holds, seconds)
 
 
 class FiguresWatch:
