@@ -49,8 +49,8 @@ def test_balloon_inflates_and_deflates(limited):
     guest.fill(32 * MIB, seed=54)
     domain.wait_for_limit()
     free = guest.status()["free_bytes"]
-    guest.domain().setMemory(160 * MIB // KIB)
-    wait_until("the balloon inflates", lambda: guest.status()["free_bytes"] < free - 80 * MIB)
+    guest.domain().setMemory(192 * MIB // KIB)
+    wait_until("the balloon inflates", lambda: guest.status()["free_bytes"] < free - 48 * MIB)
     guest.verify()
     guest.domain().setMemory(256 * MIB // KIB)
     wait_until("the balloon deflates", lambda: guest.status()["free_bytes"] > free - 8 * MIB)
