@@ -20,7 +20,8 @@ constexpr const char* rootPath = "/org/thermocline1";
 constexpr const char* domainInterface = "org.thermocline1.Domain";
 constexpr std::string_view errorPrefix = "org.thermocline1.Error.";
 
-class ManagerProxy final : public sdbus::ProxyInterfaces<org::thermocline1::Manager_proxy, sdbus::ObjectManager_proxy> {
+class ManagerProxy final
+    : public sdbus::ProxyInterfaces<org::thermocline1::Manager_proxy, sdbus::ObjectManager_proxy> {
   public:
     explicit ManagerProxy(sdbus::IConnection& connection) : ProxyInterfaces(connection, busName, rootPath) {
         registerProxy();
@@ -42,7 +43,8 @@ class ManagerProxy final : public sdbus::ProxyInterfaces<org::thermocline1::Mana
 
 class DomainProxy final : public sdbus::ProxyInterfaces<org::thermocline1::Domain_proxy> {
   public:
-    DomainProxy(sdbus::IConnection& connection, const std::string& path) : ProxyInterfaces(connection, busName, path) {
+    DomainProxy(sdbus::IConnection& connection, const std::string& path)
+        : ProxyInterfaces(connection, busName, path) {
         registerProxy();
     }
     DomainProxy(const DomainProxy&) = delete;
@@ -127,7 +129,8 @@ Failure toFailure(const sdbus::Error& error) {
     if (name == "org.freedesktop.DBus.Error.AccessDenied")
         return {ExitCode::failure, "PermissionDenied",
                 fmt::format("{}; run thermoctl as root, or add yourself to the group libvirt", message)};
-    if (name == "org.freedesktop.DBus.Error.UnknownObject" || name == "org.freedesktop.DBus.Error.UnknownMethod")
+    if (name == "org.freedesktop.DBus.Error.UnknownObject" ||
+        name == "org.freedesktop.DBus.Error.UnknownMethod")
         return {ExitCode::noSuchDomain, "NoSuchDomain", "the domain is gone"};
     constexpr std::array unreachable{
         "org.freedesktop.DBus.Error.ServiceUnknown",  "org.freedesktop.DBus.Error.NameHasNoOwner",
@@ -147,17 +150,20 @@ Expected<Client> Client::connect(const std::string& bus) {
                                              : sdbus::createSessionBusConnectionWithAddress(bus);
         return Client(std::move(connection));
     } catch (const sdbus::Error& error) {
-        return fail(ExitCode::unreachable, "DaemonUnreachable",
-                    fmt::format("cannot connect to the bus \"{}\" ({}); start it (systemctl start dbus, or dbus-daemon "
-                                "--system --fork), then thermoclined",
-                                bus, error.getMessage()));
+        return fail(
+            ExitCode::unreachable, "DaemonUnreachable",
+            fmt::format(
+                "cannot connect to the bus \"{}\" ({}); start it (systemctl start dbus, or dbus-daemon "
+                "--system --fork), then thermoclined",
+                bus, error.getMessage()));
     }
 }
 
 Expected<ManagerFigures> Client::manager() {
     return guarded([&] {
         ManagerProxy proxy(*connection_);
-        return ManagerFigures{proxy.Version(), proxy.HypervisorState(), proxy.HypervisorUri(), proxy.HypervisorDetail()};
+        return ManagerFigures{proxy.Version(), proxy.HypervisorState(), proxy.HypervisorUri(),
+                              proxy.HypervisorDetail()};
     });
 }
 
@@ -176,7 +182,8 @@ Expected<std::vector<DomainFigures>> Client::domains() {
         for (const auto& [path, interfaces] : ManagerProxy(*connection_).GetManagedObjects())
             if (const auto domain = interfaces.find(domainInterface); domain != interfaces.end())
                 domains.push_back(toFigures(path, domain->second));
-        std::sort(domains.begin(), domains.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+        std::sort(domains.begin(), domains.end(),
+                  [](const auto& a, const auto& b) { return a.name < b.name; });
         return domains;
     });
 }
@@ -197,13 +204,16 @@ Expected<DomainFigures> Client::domain(const std::string& nameOrUuid) {
     auto path = guarded([&] { return ManagerProxy(*connection_).LookupByName(nameOrUuid); });
     if (!path && path.error().code != ExitCode::unreachable) {
         // A name may look like a UUID, so names come first; of two failures the name's is the one to tell.
-        if (auto byUuid = guarded([&] { return ManagerProxy(*connection_).LookupByUuid(nameOrUuid); })) path = *byUuid;
+        if (auto byUuid = guarded([&] { return ManagerProxy(*connection_).LookupByUuid(nameOrUuid); }))
+            path = *byUuid;
     }
     if (!path) return tl::unexpected<Failure>(path.error());
     return figuresOf(*path);
 }
 
-Expected<DomainFigures> Client::refresh(const DomainFigures& domain) { return figuresOf(domain.path); }
+Expected<DomainFigures> Client::refresh(const DomainFigures& domain) {
+    return figuresOf(domain.path);
+}
 
 Expected<void> Client::attach(const DomainFigures& domain) {
     return guarded([&] { DomainProxy(*connection_, domain.path).Attach(); });
@@ -225,13 +235,16 @@ Expected<std::vector<HistorySample>> Client::history(const DomainFigures& domain
                                                      std::chrono::system_clock::time_point since,
                                                      const std::string& resolution) {
     return guarded([&] {
-        const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since.time_since_epoch()).count();
+        const auto seconds =
+            std::chrono::duration_cast<std::chrono::seconds>(since.time_since_epoch()).count();
         std::vector<HistorySample> samples;
-        for (const auto& row : DomainProxy(*connection_, domain.path)
-                                   .GetHistory(static_cast<std::uint64_t>(std::max<std::int64_t>(seconds, 0)), 0, resolution))
-            samples.push_back({row.get<0>(), row.get<1>(), row.get<2>(), row.get<3>(), row.get<4>(), row.get<5>(),
-                               row.get<6>(), row.get<7>(), row.get<8>(), row.get<9>(), row.get<10>(), row.get<11>(),
-                               row.get<12>(), row.get<13>(), row.get<14>(), row.get<15>(), row.get<16>()});
+        for (const auto& row :
+             DomainProxy(*connection_, domain.path)
+                 .GetHistory(static_cast<std::uint64_t>(std::max<std::int64_t>(seconds, 0)), 0, resolution))
+            samples.push_back({row.get<0>(), row.get<1>(), row.get<2>(), row.get<3>(), row.get<4>(),
+                               row.get<5>(), row.get<6>(), row.get<7>(), row.get<8>(), row.get<9>(),
+                               row.get<10>(), row.get<11>(), row.get<12>(), row.get<13>(), row.get<14>(),
+                               row.get<15>(), row.get<16>()});
         return samples;
     });
 }

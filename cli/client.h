@@ -20,9 +20,10 @@ struct DomainFigures {
     std::string name, uuid, state, stateNote, mechanism, supportReason, supportFix, limitNote;
     bool running = false, managed = false, supported = false, limitMet = true;
     std::uint32_t pid = 0;
-    std::uint64_t memoryBytes = 0, residentBytes = 0, stagedBytes = 0, coldBytes = 0, storeBytes = 0, metadataBytes = 0,
-                  usedBytes = 0, limitBytes = 0, faults = 0, stagedFaults = 0, coldFaults = 0, zeroFaults = 0,
-                  evictedPages = 0, stallNanoseconds = 0, attachPauseMicroseconds = 0, managerRssBytes = 0;
+    std::uint64_t memoryBytes = 0, residentBytes = 0, stagedBytes = 0, coldBytes = 0, storeBytes = 0,
+                  metadataBytes = 0, usedBytes = 0, limitBytes = 0, faults = 0, stagedFaults = 0,
+                  coldFaults = 0, zeroFaults = 0, evictedPages = 0, stallNanoseconds = 0,
+                  attachPauseMicroseconds = 0, managerRssBytes = 0;
     double stallRatio = 0;
 
     [[nodiscard]] bool attached() const { return state == "attached" || state == "detaching"; }
@@ -41,14 +42,16 @@ struct ManagerFigures {
 struct HistorySample {
     std::uint64_t time = 0;
     std::uint32_t span = 1;
-    std::uint64_t memory = 0, resident = 0, staged = 0, cold = 0, store = 0, metadata = 0, used = 0, limit = 0;
-    std::uint64_t faults = 0, stagedFaults = 0, coldFaults = 0, zeroFaults = 0, evictedPages = 0, stallNanoseconds = 0;
+    std::uint64_t memory = 0, resident = 0, staged = 0, cold = 0, store = 0, metadata = 0, used = 0,
+                  limit = 0;
+    std::uint64_t faults = 0, stagedFaults = 0, coldFaults = 0, zeroFaults = 0, evictedPages = 0,
+                  stallNanoseconds = 0;
     double stallRatioMax = 0;
     bool operator==(const HistorySample&) const = default;
 };
 
-/// thermoclined over D-Bus, as blocking calls. Failures carry the exit code that they mean. Not thread-safe: one client
-/// per thread.
+/// thermoclined over D-Bus, as blocking calls. Failures carry the exit code that they mean. Not thread-safe:
+/// one client per thread.
 class Client {
   public:
     /// `bus`: "system", "session" or an address. Failures: unreachable.
@@ -68,7 +71,8 @@ class Client {
     Expected<void> setLimit(const DomainFigures& domain, std::uint64_t bytes);
     Expected<void> clearLimit(const DomainFigures& domain);
     /// resolution: "raw", "minute", "auto".
-    Expected<std::vector<HistorySample>> history(const DomainFigures& domain, std::chrono::system_clock::time_point since,
+    Expected<std::vector<HistorySample>> history(const DomainFigures& domain,
+                                                 std::chrono::system_clock::time_point since,
                                                  const std::string& resolution);
 
   private:

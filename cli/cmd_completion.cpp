@@ -57,8 +57,9 @@ complete -F _thermoctl thermoctl
 
 void addCompletionCommand(CLI::App& app, Common& common) {
     auto* const command = app.add_subcommand("completion", "print a completion script for a shell");
-    command->footer("\nExamples:\n  source <(thermoctl completion bash)\n"
-                    "  thermoctl completion bash > /usr/share/bash-completion/completions/thermoctl\n");
+    command->footer(
+        "\nExamples:\n  source <(thermoctl completion bash)\n"
+        "  thermoctl completion bash > /usr/share/bash-completion/completions/thermoctl\n");
     const auto shell = std::make_shared<std::string>();
     command->add_option("SHELL", *shell, "bash")->required()->check(CLI::IsMember({"bash"}));
     command->callback([&common] {

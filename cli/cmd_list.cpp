@@ -10,10 +10,11 @@
 namespace thermocline::cli {
 
 void addListCommand(CLI::App& app, Common& common) {
-    auto* const command = addCommand(app, common, "list", "list all domains and what their memory does",
-                                     "  thermoctl list\n"
-                                     "  thermoctl list --json | jq '.[] | select(.state == \"attached\") | .name'\n"
-                                     "  thermoctl list --names\n");
+    auto* const command =
+        addCommand(app, common, "list", "list all domains and what their memory does",
+                   "  thermoctl list\n"
+                   "  thermoctl list --json | jq '.[] | select(.state == \"attached\") | .name'\n"
+                   "  thermoctl list --names\n");
     const auto namesOnly = std::make_shared<bool>(false);
     command->add_flag("--names", *namesOnly, "print names only, one per line");
     command->callback([&common, namesOnly] {
@@ -25,7 +26,8 @@ void addListCommand(CLI::App& app, Common& common) {
             if (common.json) {
                 printJson(toJson(*domains));
             } else if (*namesOnly) {
-                for (const auto& domain : *domains) fmt::print("{}\n", domain.name);
+                for (const auto& domain : *domains)
+                    fmt::print("{}\n", domain.name);
             } else {
                 fmt::print("{}", domainTable(*domains, Style::of(stdout)));
             }

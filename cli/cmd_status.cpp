@@ -11,7 +11,9 @@
 namespace thermocline::cli {
 namespace {
 
-void line(std::string_view label, const std::string& value) { fmt::print("{:<16} {}\n", label, value); }
+void line(std::string_view label, const std::string& value) {
+    fmt::print("{:<16} {}\n", label, value);
+}
 
 void printDomain(const DomainFigures& domain) {
     const auto style = Style::of(stdout);
@@ -39,10 +41,11 @@ void printDomain(const DomainFigures& domain) {
                                 formatByteSize(domain.coldBytes)));
     line("  metadata", formatByteSize(domain.metadataBytes));
     line("Saved", style.paint(formatByteSize(domain.savedBytes()), Colour::good));
-    line("Faults", fmt::format("{} ({} staged, {} cold, {} zero)", domain.faults, domain.stagedFaults, domain.coldFaults,
-                               domain.zeroFaults));
+    line("Faults", fmt::format("{} ({} staged, {} cold, {} zero)", domain.faults, domain.stagedFaults,
+                               domain.coldFaults, domain.zeroFaults));
     line("Evicted", fmt::format("{} pages", domain.evictedPages));
-    line("Stall", fmt::format("{} now, {} since the attach", percent(domain.stallRatio), duration(domain.stallNanoseconds)));
+    line("Stall", fmt::format("{} now, {} since the attach", percent(domain.stallRatio),
+                              duration(domain.stallNanoseconds)));
     line("Attach pause", fmt::format("{} us", domain.attachPauseMicroseconds));
     line("Manager", fmt::format("{}, by {}", formatByteSize(domain.managerRssBytes), domain.mechanism));
 }
@@ -80,8 +83,9 @@ Expected<ExitCode> showDaemon(const Common& common) {
     const auto style = Style::of(stdout);
     const bool connected = manager->hypervisorState == "connected";
     line("thermoclined", manager->version);
-    line("libvirt", fmt::format("{} ({})", style.paint(manager->hypervisorState, connected ? Colour::good : Colour::bad),
-                                manager->hypervisorUri));
+    line("libvirt",
+         fmt::format("{} ({})", style.paint(manager->hypervisorState, connected ? Colour::good : Colour::bad),
+                     manager->hypervisorUri));
     if (!manager->hypervisorDetail.empty()) line("", manager->hypervisorDetail);
     line("Domains", fmt::format("{}, {} attached", domains->size(), attached));
     if (attached != 0) {

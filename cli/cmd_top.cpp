@@ -28,7 +28,8 @@ Expected<ExitCode> show(const Common& common, const Arguments& arguments) {
     auto next = std::chrono::steady_clock::now();
     for (std::uint64_t turn = 0; arguments.count == 0 || turn < arguments.count; ++turn) {
         std::this_thread::sleep_until(next);
-        next += std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(arguments.interval));
+        next += std::chrono::duration_cast<std::chrono::nanoseconds>(
+            std::chrono::duration<double>(arguments.interval));
         const auto domains = client->domains();
         if (!domains) return tl::unexpected<Failure>(domains.error());
         if (common.json) {
@@ -53,11 +54,13 @@ void addTopCommand(CLI::App& app, Common& common) {
                                      "  thermoctl top --count 1\n"
                                      "  thermoctl top --interval 5 --json >> figures.jsonl\n");
     const auto arguments = std::make_shared<Arguments>();
-    command->add_option("--count", arguments->count, "end after so many refreshes; 0: never")->capture_default_str();
+    command->add_option("--count", arguments->count, "end after so many refreshes; 0: never")
+        ->capture_default_str();
     command->add_option("--interval", arguments->interval, "seconds between refreshes")
         ->check(CLI::Range(0.1, 3600.0))
         ->capture_default_str();
-    command->callback([&common, arguments] { common.run = [&common, arguments] { return show(common, *arguments); }; });
+    command->callback(
+        [&common, arguments] { common.run = [&common, arguments] { return show(common, *arguments); }; });
 }
 
 }  // namespace thermocline::cli

@@ -11,15 +11,15 @@ namespace thermocline::cli {
 /// How thermoctl ends; documented in --help.
 enum class ExitCode : int {
     ok = 0,
-    failure = 1,       ///< the daemon refused or failed
-    usage = 2,         ///< wrong arguments
-    unreachable = 3,   ///< no daemon to talk to
+    failure = 1,      ///< the daemon refused or failed
+    usage = 2,        ///< wrong arguments
+    unreachable = 3,  ///< no daemon to talk to
     noSuchDomain = 4,
     notSupported = 5,  ///< this host or VM cannot be overcommitted
 };
 
-/// Why a command did not succeed: how to end, the error's stable name (as on D-Bus, without the prefix), and a sentence
-/// for a person.
+/// Why a command did not succeed: how to end, the error's stable name (as on D-Bus, without the prefix), and
+/// a sentence for a person.
 struct Failure {
     ExitCode code = ExitCode::failure;
     std::string name;

@@ -11,8 +11,9 @@
 namespace thermocline::cli {
 namespace {
 
-constexpr auto levels = {&HistorySample::memory, &HistorySample::resident, &HistorySample::staged, &HistorySample::cold,
-                         &HistorySample::store,  &HistorySample::metadata, &HistorySample::used,   &HistorySample::limit};
+constexpr auto levels = {&HistorySample::memory, &HistorySample::resident, &HistorySample::staged,
+                         &HistorySample::cold,   &HistorySample::store,    &HistorySample::metadata,
+                         &HistorySample::used,   &HistorySample::limit};
 constexpr auto counters = {&HistorySample::faults,       &HistorySample::stagedFaults,
                            &HistorySample::coldFaults,   &HistorySample::zeroFaults,
                            &HistorySample::evictedPages, &HistorySample::stallNanoseconds};
@@ -21,10 +22,12 @@ HistorySample merge(const HistorySample& left, const HistorySample& right) {
     HistorySample merged = left;
     merged.span = left.span + right.span;
     for (const auto level : levels) {
-        const double sum = static_cast<double>(left.*level) * left.span + static_cast<double>(right.*level) * right.span;
+        const double sum =
+            static_cast<double>(left.*level) * left.span + static_cast<double>(right.*level) * right.span;
         merged.*level = static_cast<std::uint64_t>(std::llround(sum / merged.span));
     }
-    for (const auto counter : counters) merged.*counter = left.*counter + right.*counter;
+    for (const auto counter : counters)
+        merged.*counter = left.*counter + right.*counter;
     merged.stallRatioMax = std::max(left.stallRatioMax, right.stallRatioMax);
     return merged;
 }
@@ -33,15 +36,18 @@ HistorySample merge(const HistorySample& left, const HistorySample& right) {
 
 Result<std::chrono::seconds> parseSpan(std::string_view text) {
     const auto bad = [&] {
-        return fail(ErrorCode::invalidArgument,
-                    fmt::format("\"{}\" is not a span of time; write a number and a unit, such as 90s, 15m, 1h or 2d", text));
+        return fail(
+            ErrorCode::invalidArgument,
+            fmt::format("\"{}\" is not a span of time; write a number and a unit, such as 90s, 15m, 1h or 2d",
+                        text));
     };
     std::uint32_t number = 0;
     const auto [rest, status] = std::from_chars(text.data(), text.data() + text.size(), number);
     if (status != std::errc{} || number == 0) return bad();
-    static const std::map<std::string_view, std::int64_t> units{{"", 1},      {"s", 1},      {"m", 60},
-                                                                {"h", 3600},  {"d", 86400},  {"w", 604800}};
-    const auto unit = units.find(std::string_view(rest, static_cast<std::size_t>(text.data() + text.size() - rest)));
+    static const std::map<std::string_view, std::int64_t> units{{"", 1},     {"s", 1},     {"m", 60},
+                                                                {"h", 3600}, {"d", 86400}, {"w", 604800}};
+    const auto unit =
+        units.find(std::string_view(rest, static_cast<std::size_t>(text.data() + text.size() - rest)));
     if (unit == units.end()) return bad();
     return std::chrono::seconds(number * unit->second);
 }
@@ -53,7 +59,8 @@ std::vector<HistorySample> condense(const std::vector<HistorySample>& samples, s
     const std::uint64_t span = (length + rows - 1) / rows;
     std::vector<HistorySample> result;
     for (const auto& sample : samples) {
-        const bool sameBucket = !result.empty() && (result.back().time - begin) / span == (sample.time - begin) / span;
+        const bool sameBucket =
+            !result.empty() && (result.back().time - begin) / span == (sample.time - begin) / span;
         if (sameBucket)
             result.back() = merge(result.back(), sample);
         else

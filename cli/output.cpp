@@ -38,9 +38,11 @@ std::string Style::paint(std::string_view text, Colour colour) const {
 
 std::string Table::render(const Style& style) const {
     std::vector<std::size_t> widths;
-    for (const auto& column : columns_) widths.push_back(width(column.title));
+    for (const auto& column : columns_)
+        widths.push_back(width(column.title));
     for (const auto& row : rows_)
-        for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i].text));
+        for (std::size_t i = 0; i < row.size(); ++i)
+            widths[i] = std::max(widths[i], width(row[i].text));
 
     std::string text;
     const auto line = [&](const auto& cellAt) {
@@ -58,7 +60,8 @@ std::string Table::render(const Style& style) const {
         text += built + '\n';
     };
     line([&](std::size_t i) { return Cell(columns_[i].title, Colour::bold); });
-    for (const auto& row : rows_) line([&](std::size_t i) { return row[i]; });
+    for (const auto& row : rows_)
+        line([&](std::size_t i) { return row[i]; });
     return text;
 }
 
@@ -69,7 +72,9 @@ Colour stateColour(std::string_view state) {
     return Colour::warning;
 }
 
-std::string sizeOrDash(std::uint64_t bytes) { return bytes == 0 ? "-" : formatByteSize(bytes); }
+std::string sizeOrDash(std::uint64_t bytes) {
+    return bytes == 0 ? "-" : formatByteSize(bytes);
+}
 
 std::string percent(double ratio) {
     constexpr double hundred = 100;
@@ -109,18 +114,24 @@ std::string domainTable(const std::vector<DomainFigures>& domains, const Style& 
                  {"STALL", true}});
     for (const auto& domain : domains) {
         const std::string state = domain.running || domain.attached() ? domain.state : "shut off";
-        std::vector<Table::Cell> row{domain.name, {state, domain.running ? stateColour(domain.state) : Colour::dim},
+        std::vector<Table::Cell> row{domain.name,
+                                     {state, domain.running ? stateColour(domain.state) : Colour::dim},
                                      formatByteSize(domain.memoryBytes)};
         if (!domain.attached()) {
-            while (row.size() < 12) row.emplace_back("-", Colour::dim);
+            while (row.size() < 12)
+                row.emplace_back("-", Colour::dim);
             if (domain.limitBytes != 0) row[8] = {formatByteSize(domain.limitBytes), Colour::dim};
         } else {
             row.insert(row.end(),
-                       {formatByteSize(domain.residentBytes), formatByteSize(domain.stagedBytes),
-                        formatByteSize(domain.coldBytes), formatByteSize(domain.storeBytes),
+                       {formatByteSize(domain.residentBytes),
+                        formatByteSize(domain.stagedBytes),
+                        formatByteSize(domain.coldBytes),
+                        formatByteSize(domain.storeBytes),
                         {formatByteSize(domain.usedBytes), domain.limitMet ? Colour::none : Colour::warning},
-                        sizeOrDash(domain.limitBytes), {formatByteSize(domain.savedBytes()), Colour::good},
-                        std::to_string(domain.faults), percent(domain.stallRatio)});
+                        sizeOrDash(domain.limitBytes),
+                        {formatByteSize(domain.savedBytes()), Colour::good},
+                        std::to_string(domain.faults),
+                        percent(domain.stallRatio)});
         }
         table.add(std::move(row));
     }
@@ -187,7 +198,8 @@ nlohmann::json toJson(const memory::Finding& finding) {
 
 nlohmann::json toJson(const std::vector<DomainFigures>& domains) {
     auto list = nlohmann::json::array();
-    for (const auto& domain : domains) list.push_back(toJson(domain));
+    for (const auto& domain : domains)
+        list.push_back(toJson(domain));
     return list;
 }
 
@@ -198,7 +210,8 @@ void printJson(const nlohmann::json& json) {
 
 void printFailure(const Failure& failure, bool json) {
     if (json) printJson({{"error", {{"name", failure.name}, {"message", failure.message}}}});
-    fmt::print(stderr, "{} {}: {}\n", Style::of(stderr).paint("thermoctl:", Colour::bad), failure.name, failure.message);
+    fmt::print(stderr, "{} {}: {}\n", Style::of(stderr).paint("thermoctl:", Colour::bad), failure.name,
+               failure.message);
 }
 
 }  // namespace thermocline::cli

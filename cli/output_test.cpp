@@ -65,7 +65,8 @@ TEST(Output, domainTableTellsTheStatesApart) {
     on.faults = 42;
     on.stallRatio = 0.5;
     const std::string text = domainTable({off, on}, Style(false));
-    EXPECT_THAT(text, ::testing::ContainsRegex("off +shut off +1.0 MiB +- +- +- +- +- +512.0 KiB +- +- +-\n"));
+    EXPECT_THAT(text,
+                ::testing::ContainsRegex("off +shut off +1.0 MiB +- +- +- +- +- +512.0 KiB +- +- +-\n"));
     EXPECT_THAT(text, ::testing::ContainsRegex("on +attached .* 42 +50.0 %\n"));
 }
 

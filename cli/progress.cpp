@@ -23,7 +23,8 @@ Expected<void> withProgress(const Common& common, Target& target, const std::str
         const auto now = target.client.refresh(target.domain);
         if (!now) continue;  // the call itself will tell
         fmt::print("\r\033[K{} {}: {} resident, {} staged, {} in the store", what, now->name,
-                   formatByteSize(now->residentBytes), formatByteSize(now->stagedBytes), formatByteSize(now->coldBytes));
+                   formatByteSize(now->residentBytes), formatByteSize(now->stagedBytes),
+                   formatByteSize(now->coldBytes));
         std::fflush(stdout);
         shown = true;
     }
