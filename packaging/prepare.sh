@@ -16,24 +16,22 @@ prepare_packages() {
     "$root/packaging/install-dependencies" "${arguments[@]}"
 }
 
-# prepare_build [PRESET]: configures once, then builds; what the tools say is shown only when they fail.
+# prepare_build [TARGET]...: configures preset release once, then builds the targets (default: all of it); what the
+# tools say is shown only when they fail.
 prepare_build() {
-    local preset=${1:-release}
-    local directory=$root/build/$preset
+    local directory=$root/build/release
     local log=$directory/build.log
     mkdir -p "$directory"
     if [[ ! -e $directory/build.ninja ]]; then
-        step "configuring (preset $preset)"
-        quietly "$log" cmake -S "$root" --preset "$preset"
+        step "configuring"
+        quietly "$log" cmake -S "$root" --preset release
     fi
-    if ! ninja -C "$directory" -n 2>/dev/null | grep -q 'no work to do'; then
-        step "building (preset $preset; this takes a few minutes the first time)"
-        if [[ -t 1 ]]; then
-            # ninja's own progress line updates in place on a terminal.
-            ninja -C "$directory"
-        else
-            quietly "$log" ninja -C "$directory"
-        fi
+    if ninja -C "$directory" -n "$@" 2>/dev/null | grep -q 'no work to do'; then return 0; fi
+    step "building (the first time takes a few minutes)"
+    if [[ -t 1 ]]; then
+        ninja -C "$directory" "$@"  # its progress line updates in place on a terminal
+    else
+        quietly "$log" ninja -C "$directory" "$@"
     fi
 }
 

@@ -15,7 +15,7 @@ _PYTEST = """<testsuites><testsuite>
 </testsuite></testsuites>"""
 
 
-@pytest.mark.parametrize("text", [_GTEST, _PYTEST])
+@pytest.mark.parametrize("text", [_GTEST, _PYTEST], ids=["gtest", "pytest"])
 def test_each_outcome_is_counted(tmp_path, text):
     file = tmp_path / "results.xml"
     file.write_text(text)

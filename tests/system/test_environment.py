@@ -7,6 +7,7 @@ import sqlite3
 import pytest
 from gi.repository import GLib
 
+from testbed.hidden_devices import without_devices
 from testbed.sizes import MIB
 from testbed.thermocline_daemon import ThermoclineDaemon
 from testbed.thermoctl import Thermoctl
@@ -107,7 +108,7 @@ def test_libvirtd_is_away_from_the_start(testbed):
 
 def test_userfaultfd_device_is_missing(testbed, guest):
     with Thermocline(testbed, start=False) as thermocline:
-        thermocline.daemon.hidden_devices = ["userfaultfd"]
+        thermocline.daemon.prefix = without_devices(["userfaultfd"], thermocline.daemon.directory / "dev")
         thermocline.start()
         domain = thermocline.domain(guest)
         assert "/dev/userfaultfd" in refused("NotSupported", domain.attach)

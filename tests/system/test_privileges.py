@@ -2,10 +2,15 @@
 """What the parts may do once a VM is attached: the manager next to nothing, the agent's code nothing but run."""
 
 import os
+import re
 from pathlib import Path
 
+from testbed.paths import ROOT
 from testbed.process_view import mappings
-from testbed.sizes import KIB
+from testbed.sizes import KIB, MIB
+
+from .qemu_state import QemuState, require_unchanged
+from .thermocline import Thermocline
 
 
 def _status(pid):
@@ -40,3 +45,20 @@ def test_the_store_is_for_its_owner_only(thermocline, guest):
         assert (directory / name).stat().st_mode & 0o077 == 0, name
     for path in (thermocline.daemon.state_dir, thermocline.daemon.runtime_dir):
         assert os.stat(path).st_mode & 0o077 == 0
+
+
+def test_the_unit_file_leaves_enough_capabilities(testbed, guest):
+    unit = (ROOT / "packaging/thermoclined.service").read_text()
+    wanted = re.search("^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)[1].split()
+    bounding = ",".join(["-all", *("+" + name.removeprefix("CAP_").lower() for name in wanted)])
+    guest.fill(128 * MIB, seed=111)
+    before = QemuState.of(guest)
+    with Thermocline(testbed, start=False) as thermocline:
+        thermocline.daemon.prefix = ["setpriv", "--no-new-privs", "--bounding-set", bounding, "--inh-caps", "-all"]
+        thermocline.start()
+        domain = thermocline.attached(guest, limit=112 * MIB)
+        guest.verify()
+        domain.detach()
+        require_unchanged(guest, before)
+        assert all(ok for _name, ok, _detail, _fix in thermocline.client.manager("Doctor")[0])
+    guest.verify()

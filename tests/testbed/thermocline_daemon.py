@@ -7,7 +7,6 @@ from pathlib import Path
 
 from .deadline import Deadline, wait_until
 from .errors import TestbedError
-from .hidden_devices import without_devices
 from .host_services import CONNECT_URI
 from .paths import binary
 from .processes import OwnedProcess
@@ -26,13 +25,13 @@ class ThermoclineDaemon:
         self.log_path = directory / "thermoclined.log"
         self.connect_uri = connect_uri
         self.manager = manager or binary("thermocline-manager")
-        self.hidden_devices = []  # names in /dev that it shall not see
-        self._directory = directory
+        self.directory = directory
+        self.prefix = []  # of its command line: a program that changes its surroundings and executes the rest
         self.process = None
         directory.mkdir(exist_ok=True)
 
     def command(self):
-        return [*without_devices(self.hidden_devices, self._directory / "dev"), str(binary("thermoclined")), "--bus", self.bus_address, "--connect", self.connect_uri,
+        return [*self.prefix, str(binary("thermoclined")), "--bus", self.bus_address, "--connect", self.connect_uri,
                 "--state-dir", str(self.state_dir), "--runtime-dir", str(self.runtime_dir),
                 "--manager", str(self.manager), "--log-level", "debug"]
 
