@@ -44,11 +44,13 @@ Result<std::unique_ptr<Bus>> Bus::connect(EventLoop& loop, const std::string& ad
     try {
         return std::unique_ptr<Bus>(new Bus(loop, open(address)));
     } catch (const sdbus::Error& error) {
-        return fail(ErrorCode::systemError,
-                    fmt::format("cannot connect to the {}{}: {}; start it (for the system bus: systemctl start dbus, or "
-                                "dbus-daemon --system --fork)",
-                                address == "system" || address == "session" ? address + " bus" : "bus at ",
-                                address == "system" || address == "session" ? "" : address, error.getMessage()));
+        return fail(
+            ErrorCode::systemError,
+            fmt::format(
+                "cannot connect to the {}{}: {}; start it (for the system bus: systemctl start dbus, or "
+                "dbus-daemon --system --fork)",
+                address == "system" || address == "session" ? address + " bus" : "bus at ",
+                address == "system" || address == "session" ? "" : address, error.getMessage()));
     }
 }
 
@@ -56,7 +58,8 @@ Bus::Bus(EventLoop& loop, std::unique_ptr<sdbus::IConnection> connection)
     : loop_(loop), connection_(std::move(connection)) {
     const auto poll = connection_->getEventLoopPollData();
     // The events of poll(2) and epoll(7) have the same values.
-    socketSource_ = loop_.watch(poll.fd, static_cast<std::uint32_t>(poll.events), [this](std::uint32_t) { process(); });
+    socketSource_ =
+        loop_.watch(poll.fd, static_cast<std::uint32_t>(poll.events), [this](std::uint32_t) { process(); });
     timeoutSource_ = loop_.timer([this] { process(); });
     loop_.beforeWait([this] { updateWait(); });
 }
@@ -64,7 +67,8 @@ Bus::Bus(EventLoop& loop, std::unique_ptr<sdbus::IConnection> connection)
 Bus::~Bus() {
     loop_.beforeWait(nullptr);
     if (daemon_ != nullptr) daemon_->unobserve();
-    calls_.failAll({ErrorCode::busy, "thermoclined is ending; what was under way goes on, ask again when it is back"});
+    calls_.failAll(
+        {ErrorCode::busy, "thermoclined is ending; what was under way goes on, ask again when it is back"});
     domains_.clear();
     manager_.reset();
 }
@@ -73,13 +77,15 @@ void Bus::updateWait() {
     if (lost_) return;
     const auto poll = connection_->getEventLoopPollData();
     socketSource_.setEvents(static_cast<std::uint32_t>(poll.events));
-    timeoutSource_.setDeadline(poll.timeout_usec == UINT64_MAX ? std::chrono::microseconds::max()
-                                                               : std::chrono::microseconds(poll.timeout_usec));
+    timeoutSource_.setDeadline(poll.timeout_usec == UINT64_MAX
+                                   ? std::chrono::microseconds::max()
+                                   : std::chrono::microseconds(poll.timeout_usec));
 }
 
 void Bus::process() {
     try {
-        while (connection_->processPendingRequest()) {}
+        while (connection_->processPendingRequest()) {
+        }
     } catch (const sdbus::Error& error) {
         lost_ = true;
         socketSource_.reset();
@@ -96,13 +102,16 @@ Result<void> Bus::publish(Daemon& daemon, const std::string& hypervisorUri, Even
         manager_ = std::make_unique<ManagerObject>(*connection_, daemon, hypervisorUri);
         connection_->requestName(name);
     } catch (const sdbus::Error& error) {
-        if (error.getName() == "System.Error.EEXIST" || error.getName() == "org.freedesktop.DBus.Error.FileExists")
+        if (error.getName() == "System.Error.EEXIST" ||
+            error.getName() == "org.freedesktop.DBus.Error.FileExists")
             return fail(ErrorCode::alreadyRunning,
                         fmt::format("another thermoclined owns {} on this bus; stop it first", name));
-        return fail(ErrorCode::permissionDenied,
-                    fmt::format("cannot own {} on this bus: {}; install the policy file org.thermocline1.conf, and run as "
-                                "root",
-                                name, error.getMessage()));
+        return fail(
+            ErrorCode::permissionDenied,
+            fmt::format(
+                "cannot own {} on this bus: {}; install the policy file org.thermocline1.conf, and run as "
+                "root",
+                name, error.getMessage()));
     }
     return {};
 }
@@ -121,17 +130,19 @@ void Bus::domainChanged(Domain& domain) {
     const auto object = domains_.find(domain.uuid());
     if (object == domains_.end()) return;
     object->second->markChanged();
-    if (changesPosted_) return;
-    changesPosted_ = true;
+    if (changes_.active()) return;
     // One signal for everything that changes in the same turn of the loop; managers report once a second.
-    loop_.post([this] { emitChanges(); });
+    changes_ = loop_.after(std::chrono::milliseconds(0), [this] { emitChanges(); });
 }
 
 void Bus::emitChanges() {
-    changesPosted_ = false;
-    for (const auto& [uuid, object] : domains_) object->emitChanges();
+    changes_.reset();
+    for (const auto& [uuid, object] : domains_)
+        object->emitChanges();
 }
 
-void Bus::hypervisorChanged() { manager_->hypervisorChanged(); }
+void Bus::hypervisorChanged() {
+    manager_->hypervisorChanged();
+}
 
 }  // namespace thermocline

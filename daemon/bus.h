@@ -18,9 +18,10 @@ namespace thermocline {
 class ManagerObject;
 class DomainObject;
 
-/// The daemon on D-Bus (docs/dbus.md): the connection, which runs inside the core loop, the name, and one object for
-/// the daemon and for each domain. Belongs to the loop's thread: D-Bus requests are handled there and may use everything
-/// else without locks; long ones answer later. REQUIRES: destroyed before the daemon that it shows.
+/// The daemon on D-Bus (docs/dbus.md): the connection, which runs inside the core loop, the name, and one
+/// object for the daemon and for each domain. Belongs to the loop's thread: D-Bus requests are handled there
+/// and may use everything else without locks; long ones answer later. REQUIRES: destroyed before the daemon
+/// that it shows.
 class Bus : public Daemon::Observer {
   public:
     static constexpr const char* name = "org.thermocline1";
@@ -32,8 +33,8 @@ class Bus : public Daemon::Observer {
     Bus(const Bus&) = delete;
     Bus& operator=(const Bus&) = delete;
 
-    /// Publishes the daemon and takes the name. Errors: alreadyRunning where it is taken; permissionDenied where the bus'
-    /// policy does not let us have it. `onLost` is called should the bus end the connection.
+    /// Publishes the daemon and takes the name. Errors: alreadyRunning where it is taken; permissionDenied
+    /// where the bus' policy does not let us have it. `onLost` is called should the bus end the connection.
     Result<void> publish(Daemon& daemon, const std::string& hypervisorUri, EventLoop::Task onLost);
 
     void domainAdded(Domain& domain) override;
@@ -53,14 +54,15 @@ class Bus : public Daemon::Observer {
     EventLoop::Source timeoutSource_;
     EventLoop::Task onLost_;
     bool lost_ = false;
-    bool changesPosted_ = false;
+    EventLoop::Source changes_;  ///< signals that are due
     Daemon* daemon_ = nullptr;
     PendingCalls calls_;
     std::unique_ptr<ManagerObject> manager_;
     std::map<std::string, std::unique_ptr<DomainObject>> domains_;  ///< by UUID
 };
 
-/// Runs `emit`, which sends signals. They are lost with the connection, which is told elsewhere, and no reason to fail.
+/// Runs `emit`, which sends signals. They are lost with the connection, which is told elsewhere, and no
+/// reason to fail.
 void sendIfPossible(const std::function<void()>& emit);
 /// An error as it goes over the bus: org.thermocline1.Error.<name> with the message.
 sdbus::Error toBusError(const Error& error);

@@ -67,12 +67,14 @@ bool hasEnded(const UniqueFd& pidfd) {
 
 std::string describeWaitStatus(int waitStatus) {
     if (WIFSIGNALED(waitStatus))
-        return fmt::format("was killed by signal {} ({})", WTERMSIG(waitStatus), sigdescr_np(WTERMSIG(waitStatus)));
+        return fmt::format("was killed by signal {} ({})", WTERMSIG(waitStatus),
+                           sigdescr_np(WTERMSIG(waitStatus)));
     return fmt::format("exited with status {}", WEXITSTATUS(waitStatus));
 }
 
-Result<std::unique_ptr<ChildProcess>> ChildProcess::spawn(EventLoop& loop, const std::vector<std::string>& argv,
-                                                          int outputFd, Handlers handlers) {
+Result<std::unique_ptr<ChildProcess>> ChildProcess::spawn(EventLoop& loop,
+                                                          const std::vector<std::string>& argv, int outputFd,
+                                                          Handlers handlers) {
     std::array<int, 2> ends{};
     if (::pipe2(ends.data(), O_CLOEXEC) != 0) return failErrno("pipe2");
     UniqueFd readEnd(ends[0]);
@@ -82,7 +84,8 @@ Result<std::unique_ptr<ChildProcess>> ChildProcess::spawn(EventLoop& loop, const
     SpawnSetup setup;
     configure(setup, writeEnd.get(), outputFd);
     std::vector<char*> arguments;
-    for (const auto& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
+    for (const auto& argument : argv)
+        arguments.push_back(const_cast<char*>(argument.c_str()));
     arguments.push_back(nullptr);
     pid_t pid = 0;
     if (const int status = ::posix_spawn(&pid, argv.front().c_str(), &setup.actions, &setup.attributes,
@@ -126,7 +129,8 @@ void ChildProcess::readOutput() {
 void ChildProcess::reap() {
     int status = 0;
     if (::waitpid(pid_, &status, WNOHANG) == 0) return;
-    // What the child wrote before it ended is in the pipe; a grandchild that holds the pipe open does not delay the end.
+    // What the child wrote before it ended is in the pipe; a grandchild that holds the pipe open does not
+    // delay the end.
     if (handlers_.onOutput) {
         readOutput();
         if (handlers_.onOutput) std::exchange(handlers_.onOutput, nullptr)(std::move(text_));

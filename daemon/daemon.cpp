@@ -19,8 +19,10 @@ Result<std::string> normalizeUuid(const std::string& text) {
         digits += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
     }
     constexpr std::size_t uuidDigits = 32;
-    if (digits.size() != uuidDigits) return fail(ErrorCode::invalidArgument, fmt::format("\"{}\" is not a UUID", text));
-    for (const std::size_t dash : {8U, 13U, 18U, 23U}) digits.insert(dash, 1, '-');
+    if (digits.size() != uuidDigits)
+        return fail(ErrorCode::invalidArgument, fmt::format("\"{}\" is not a UUID", text));
+    for (const std::size_t dash : {8U, 13U, 18U, 23U})
+        digits.insert(dash, 1, '-');
     return digits;
 }
 
@@ -39,9 +41,12 @@ Daemon::Daemon(Parts parts)
                     return figures;
                 }),
       managers_(parts.loop, std::move(parts.managerExecutable), parts.managerTimeout),
-      environment_{parts.loop,      managers_,
-                   policies_,       parts.processes,
-                   parts.runtime,   std::move(parts.probeGuest),
+      environment_{parts.loop,
+                   managers_,
+                   policies_,
+                   parts.processes,
+                   parts.runtime,
+                   std::move(parts.probeGuest),
                    [this](Domain& domain) {
                        if (observer_ != nullptr) observer_->domainChanged(domain);
                        if (!entries_.at(domain.uuid()).known) removeForgotten();
@@ -66,11 +71,13 @@ void Daemon::start(Observer& observer) {
     hypervisor_.start(*this);
 }
 
-// ---- asked by others -------------------------------------------------------------------------------------------
+// ---- asked by others
+// -------------------------------------------------------------------------------------------
 
 std::vector<Domain*> Daemon::domains() const {
     std::vector<Domain*> all;
-    for (const auto& [uuid, entry] : entries_) all.push_back(entry.domain.get());
+    for (const auto& [uuid, entry] : entries_)
+        all.push_back(entry.domain.get());
     return all;
 }
 
@@ -80,7 +87,8 @@ Result<void> Daemon::checkHypervisor() const {
 }
 
 Error Daemon::unknown(const std::string& what) const {
-    if (!connected_) return Error{ErrorCode::hypervisorUnavailable, fmt::format("{} is not known: {}", what, detail_)};
+    if (!connected_)
+        return Error{ErrorCode::hypervisorUnavailable, fmt::format("{} is not known: {}", what, detail_)};
     return Error{ErrorCode::noSuchDomain,
                  fmt::format("libvirt knows no domain {}; virsh list --all shows those there are", what)};
 }
@@ -99,18 +107,21 @@ Result<Domain*> Daemon::findByUuid(const std::string& uuid) const {
     return found->second.domain.get();
 }
 
-// ---- told by the hypervisor ------------------------------------------------------------------------------------
+// ---- told by the hypervisor
+// ------------------------------------------------------------------------------------
 
 Domain& Daemon::domainOf(const std::string& uuid, const std::string& name) {
     if (const auto found = entries_.find(uuid); found != entries_.end()) return *found->second.domain;
-    auto& domain = *entries_.emplace(uuid, Entry{std::make_unique<Domain>(environment_, uuid, name)}).first->second.domain;
+    auto& domain = *entries_.emplace(uuid, Entry{std::make_unique<Domain>(environment_, uuid, name)})
+                        .first->second.domain;
     spdlog::debug("domain {} ({}) is known", name, uuid);
     if (observer_ != nullptr) observer_->domainAdded(domain);
     return domain;
 }
 
 void Daemon::hypervisorConnected(const std::vector<DomainInfo>& domains) {
-    spdlog::info("connected to libvirt; it knows {} domain{}", domains.size(), domains.size() == 1 ? "" : "s");
+    spdlog::info("connected to libvirt; it knows {} domain{}", domains.size(),
+                 domains.size() == 1 ? "" : "s");
     connected_ = true;
     detail_.clear();
     if (observer_ != nullptr) observer_->hypervisorChanged();
@@ -122,7 +133,8 @@ void Daemon::hypervisorConnected(const std::vector<DomainInfo>& domains) {
     std::vector<std::string> gone;
     for (const auto& [uuid, entry] : entries_)
         if (!listed.contains(uuid)) gone.push_back(uuid);
-    for (const auto& uuid : gone) domainRemoved(uuid);
+    for (const auto& uuid : gone)
+        domainRemoved(uuid);
 }
 
 void Daemon::hypervisorLost(const std::string& why) {
@@ -155,11 +167,10 @@ void Daemon::domainRebooted(const std::string& uuid) {
 }
 
 void Daemon::removeForgotten() {
-    if (removalPosted_) return;
-    removalPosted_ = true;
+    if (removal_.active()) return;
     // From the loop: a domain's own code may be on the stack.
-    loop_.post([this] {
-        removalPosted_ = false;
+    removal_ = loop_.after(std::chrono::milliseconds(0), [this] {
+        removal_.reset();
         for (auto entry = entries_.begin(); entry != entries_.end();) {
             if (entry->second.known || !entry->second.domain->idle()) {
                 ++entry;

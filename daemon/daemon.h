@@ -21,8 +21,8 @@
 
 namespace thermocline {
 
-/// All domains, by what the hypervisor, the managers and the database say. D-Bus stands on top of it (bus.h) and is
-/// told of changes as an Observer. Belongs to the loop's thread.
+/// All domains, by what the hypervisor, the managers and the database say. D-Bus stands on top of it (bus.h)
+/// and is told of changes as an Observer. Belongs to the loop's thread.
 class Daemon : private Hypervisor::Listener {
   public:
     class Observer {
@@ -41,7 +41,7 @@ class Daemon : private Hypervisor::Listener {
         RuntimeDirectory& runtime;
         const QemuProcesses& processes;
         std::filesystem::path managerExecutable;
-        std::chrono::milliseconds managerTimeout = std::chrono::seconds(60);     ///< to get ready, and to cure
+        std::chrono::milliseconds managerTimeout = std::chrono::seconds(60);  ///< to get ready, and to cure
         std::chrono::milliseconds managerEndPatience = std::chrono::seconds(10);  ///< to end once it is done
         std::function<Result<memory::GuestSupport>(pid_t)> probeGuest = memory::probeGuest;
     };
@@ -87,15 +87,17 @@ class Daemon : private Hypervisor::Listener {
     Observer* observer_ = nullptr;
     struct Entry {
         std::unique_ptr<Domain> domain;
-        bool known = true;  ///< to the hypervisor, as far as we heard; if not, it goes once nothing of ours is in it
+        bool known =
+            true;  ///< to the hypervisor, as far as we heard; if not, it goes once nothing of ours is in it
     };
     std::map<std::string, Entry> entries_;
-    bool removalPosted_ = false;
+    EventLoop::Source removal_;
     bool connected_ = false;
     std::string detail_ = "not connected to libvirtd yet; it is being tried";
 };
 
-/// "6695EB01F6A4830479AA97F2502E193F" -> "6695eb01-f6a4-8304-79aa-97f2502e193f". invalidArgument for anything else.
+/// "6695EB01F6A4830479AA97F2502E193F" -> "6695eb01-f6a4-8304-79aa-97f2502e193f". invalidArgument for anything
+/// else.
 Result<std::string> normalizeUuid(const std::string& text);
 
 }  // namespace thermocline

@@ -17,7 +17,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::array<std::chrono::milliseconds, 3> attachRetries{1s, 5s, 30s};
-// Looking at a large VM's mappings can take many milliseconds of the core loop, and the answer rarely changes.
+// Looking at a large VM's mappings can take many milliseconds of the core loop, and the answer rarely
+// changes.
 constexpr auto supportAge = 10s;
 constexpr std::uint64_t smallestFloor = 16ULL << 20;
 constexpr std::uint64_t floorDivisor = 16;
@@ -51,7 +52,8 @@ Domain::Domain(Environment& environment, std::string uuid, std::string name) : e
 
 Domain::~Domain() = default;
 
-// ---- what others ask -------------------------------------------------------------------------------------------
+// ---- what others ask
+// -------------------------------------------------------------------------------------------
 
 pid_t Domain::pid() const {
     if (vmPid_ != 0) return vmPid_;
@@ -82,7 +84,8 @@ const memory::GuestSupport& Domain::support() const {
     support_ = memory::GuestSupport{false, "none", 0, "", ""};
     if (process == 0) {
         support_.reason = info_.running ? "its QEMU process is not found" : "it is not running";
-        support_.fix = info_.running ? "check that it is a QEMU domain of this host" : fmt::format("virsh start {}", info_.name);
+        support_.fix = info_.running ? "check that it is a QEMU domain of this host"
+                                     : fmt::format("virsh start {}", info_.name);
         return support_;
     }
     if (auto found = environment_.probe(process))
@@ -92,10 +95,12 @@ const memory::GuestSupport& Domain::support() const {
     return support_;
 }
 
-// ---- state -----------------------------------------------------------------------------------------------------
+// ---- state
+// -----------------------------------------------------------------------------------------------------
 
 void Domain::enter(State state, std::string note) {
-    if (state_ != state) spdlog::info("domain {}: {}{}{}", info_.name, stateName(state), note.empty() ? "" : ": ", note);
+    if (state_ != state)
+        spdlog::info("domain {}: {}{}{}", info_.name, stateName(state), note.empty() ? "" : ": ", note);
     state_ = state;
     stateNote_ = std::move(note);
     environment_.changed(*this);
@@ -110,7 +115,8 @@ Result<void> Domain::save(const db::Policy& policy) {
 void Domain::restore(const db::Policy& policy) {
     if (policy == policy_) return;
     if (auto saved = save(policy); !saved)
-        spdlog::error("domain {}: its former policy cannot be put back: {}", info_.name, saved.error().message);
+        spdlog::error("domain {}: its former policy cannot be put back: {}", info_.name,
+                      saved.error().message);
 }
 
 void Domain::update(const DomainInfo& info) {
@@ -122,13 +128,16 @@ void Domain::update(const DomainInfo& info) {
         retry_.reset();
         stateNote_.clear();
     }
-    // An attached domain's end is told by its manager and its process; libvirt's word alone would be too early.
+    // An attached domain's end is told by its manager and its process; libvirt's word alone would be too
+    // early.
     attachByPolicy();
     if (changed) environment_.changed(*this);
 }
 
 void Domain::attachByPolicy() {
-    if (!policy_.managed || !info_.running || info_.migratingIn || state_ != State::detached || retry_.active()) return;
+    if (!policy_.managed || !info_.running || info_.migratingIn || state_ != State::detached ||
+        retry_.active())
+        return;
     if (attempts_ > attachRetries.size()) return;
     spdlog::info("domain {}: attaching, as its policy says", info_.name);
     attachNow([this](Result<void> attached) {
@@ -136,7 +145,8 @@ void Domain::attachByPolicy() {
             attempts_ = 0;
             return;
         }
-        const bool hopeless = attached.error().code == ErrorCode::notSupported || attempts_ >= attachRetries.size();
+        const bool hopeless =
+            attached.error().code == ErrorCode::notSupported || attempts_ >= attachRetries.size();
         spdlog::warn("domain {}: automatic attach: {}{}", info_.name, attached.error().message,
                      hopeless ? "; giving up until it starts again or is attached by hand" : "");
         stateNote_ = attached.error().message;
@@ -152,31 +162,37 @@ void Domain::attachByPolicy() {
     });
 }
 
-// ---- attach ----------------------------------------------------------------------------------------------------
+// ---- attach
+// ----------------------------------------------------------------------------------------------------
 
 void Domain::attach(Done done) {
     switch (state_) {
         case State::attached:
-            return done(fail(ErrorCode::alreadyAttached, fmt::format("domain {} is attached already", info_.name)));
+            return done(
+                fail(ErrorCode::alreadyAttached, fmt::format("domain {} is attached already", info_.name)));
         case State::attaching:
         case State::detaching:
-            return done(fail(ErrorCode::busy, fmt::format("domain {} is {}; try again when that is over", info_.name,
-                                                          stateName(state_))));
+            return done(fail(ErrorCode::busy, fmt::format("domain {} is {}; try again when that is over",
+                                                          info_.name, stateName(state_))));
         case State::failed:
-            return done(fail(ErrorCode::busy,
-                             fmt::format("domain {} has what a crashed manager left in it; detach it first (thermoctl "
-                                         "detach {})",
-                                         info_.name, info_.name)));
+            return done(fail(
+                ErrorCode::busy,
+                fmt::format("domain {} has what a crashed manager left in it; detach it first (thermoctl "
+                            "detach {})",
+                            info_.name, info_.name)));
         case State::detached:
             break;
     }
     if (!info_.running)
         return done(fail(ErrorCode::domainNotRunning,
-                         fmt::format("domain {} is not running; start it first (virsh start {})", info_.name, info_.name)));
+                         fmt::format("domain {} is not running; start it first (virsh start {})", info_.name,
+                                     info_.name)));
     if (info_.migratingIn)
-        return done(fail(ErrorCode::busy, fmt::format("domain {} is still arriving; attach when that is over", info_.name)));
+        return done(fail(ErrorCode::busy,
+                         fmt::format("domain {} is still arriving; attach when that is over", info_.name)));
     const db::Policy before = policy_;
-    if (auto saved = save({true, before.limitBytes}); !saved) return done(tl::unexpected<Error>(saved.error()));
+    if (auto saved = save({true, before.limitBytes}); !saved)
+        return done(tl::unexpected<Error>(saved.error()));
     retry_.reset();
     attachNow([this, before, done = std::move(done)](Result<void> attached) {
         if (!attached) restore(before);
@@ -198,19 +214,20 @@ void Domain::attachNow(Done done) {
     watchVm(std::move(*pidfd));
     leaving_ = false;
     enter(State::attaching);
-    environment_.managers.run(*pid, *directory, info_.name,
-                              [this, done = std::move(done)](tl::expected<manager::Status, AttachFailure> ready) {
-                                  if (!ready) return attachRefused(ready.error(), done);
-                                  status_ = std::move(*ready);
-                                  if (auto opened = openClient(); !opened) {
-                                      if (vmEnded())
-                                          clearUp();
-                                      else
-                                          enter(State::failed, opened.error().message);
-                                      return done(std::move(opened));
-                                  }
-                                  subscribe(done);
-                              });
+    environment_.managers.run(
+        *pid, *directory, info_.name,
+        [this, done = std::move(done)](tl::expected<manager::Status, AttachFailure> ready) {
+            if (!ready) return attachRefused(ready.error(), done);
+            status_ = std::move(*ready);
+            if (auto opened = openClient(); !opened) {
+                if (vmEnded())
+                    clearUp();
+                else
+                    enter(State::failed, opened.error().message);
+                return done(std::move(opened));
+            }
+            subscribe(done);
+        });
 }
 
 void Domain::attachRefused(const AttachFailure& failure, const Done& done) {
@@ -225,14 +242,15 @@ void Domain::attachRefused(const AttachFailure& failure, const Done& done) {
 }
 
 Result<void> Domain::openClient() {
-    auto client = ManagerClient::connect(environment_.loop,
-                                         environment_.runtime.domainDirectory(info_.uuid) / manager::socketFileName, *this);
+    auto client = ManagerClient::connect(
+        environment_.loop, environment_.runtime.domainDirectory(info_.uuid) / manager::socketFileName, *this);
     if (!client) return tl::unexpected<Error>(client.error());
     auto pidfd = openPidfd((*client)->managerPid());
     if (!pidfd) return tl::unexpected<Error>(pidfd.error());
     client_ = std::move(*client);
     managerPidfd_ = std::move(*pidfd);
-    managerSource_ = environment_.loop.watch(managerPidfd_.get(), EPOLLIN, [this](std::uint32_t) { onManagerEnded(); });
+    managerSource_ =
+        environment_.loop.watch(managerPidfd_.get(), EPOLLIN, [this](std::uint32_t) { onManagerEnded(); });
     return {};
 }
 
@@ -248,7 +266,8 @@ void Domain::subscribe(Done done) {
             if (!applied && applied.error().code == ErrorCode::processGone) return done(std::move(applied));
             // The attach itself succeeded; RAM may have become smaller than the limit that was saved.
             enter(State::attached,
-                  applied ? std::string() : fmt::format("the saved limit is not applied: {}", applied.error().message));
+                  applied ? std::string()
+                          : fmt::format("the saved limit is not applied: {}", applied.error().message));
             done({});
         });
     });
@@ -256,32 +275,40 @@ void Domain::subscribe(Done done) {
 
 void Domain::noAnswer(const Error& error, const Done& done) {
     // Where the manager ended, onManagerEnded knows what to do about it.
-    if (error.code != ErrorCode::processGone && state_ == State::attaching) enter(State::failed, error.message);
+    if (error.code != ErrorCode::processGone && state_ == State::attaching)
+        enter(State::failed, error.message);
     done(tl::unexpected<Error>(error));
 }
 
-// ---- limit -----------------------------------------------------------------------------------------------------
+// ---- limit
+// -----------------------------------------------------------------------------------------------------
 
 Result<void> Domain::checkAttached() const {
     if (state_ == State::attached) return {};
     if (state_ == State::attaching || state_ == State::detaching)
-        return fail(ErrorCode::busy, fmt::format("domain {} is {}; try again when that is over", info_.name, stateName(state_)));
+        return fail(ErrorCode::busy, fmt::format("domain {} is {}; try again when that is over", info_.name,
+                                                 stateName(state_)));
     if (state_ == State::failed)
-        return fail(ErrorCode::notAttached, fmt::format("domain {}: its manager crashed; see thermoctl status {}",
-                                                        info_.name, info_.name));
+        return fail(
+            ErrorCode::notAttached,
+            fmt::format("domain {}: its manager crashed; see thermoctl status {}", info_.name, info_.name));
     if (!info_.running)
-        return fail(ErrorCode::domainNotRunning,
-                    fmt::format("domain {} is not running; start it, attach it (thermoctl attach {}), then set a limit",
-                                info_.name, info_.name));
-    return fail(ErrorCode::notAttached, fmt::format("domain {} is not attached; attach it first: thermoctl attach {}",
-                                                    info_.name, info_.name));
+        return fail(
+            ErrorCode::domainNotRunning,
+            fmt::format(
+                "domain {} is not running; start it, attach it (thermoctl attach {}), then set a limit",
+                info_.name, info_.name));
+    return fail(ErrorCode::notAttached,
+                fmt::format("domain {} is not attached; attach it first: thermoctl attach {}", info_.name,
+                            info_.name));
 }
 
 Result<void> Domain::checkLimit(std::uint64_t bytes) const {
     if (bytes == 0)
-        return fail(ErrorCode::invalidLimit,
-                    fmt::format("0 is no limit; to lift the limit of {} use ClearLimit (thermoctl limit {} none)",
-                                info_.name, info_.name));
+        return fail(
+            ErrorCode::invalidLimit,
+            fmt::format("0 is no limit; to lift the limit of {} use ClearLimit (thermoctl limit {} none)",
+                        info_.name, info_.name));
     const std::uint64_t ram = memoryBytes();
     const std::uint64_t floor = std::max(smallestFloor, ram / floorDivisor);
     if (bytes < floor)
@@ -289,10 +316,11 @@ Result<void> Domain::checkLimit(std::uint64_t bytes) const {
                     fmt::format("{} is below the floor of {}, which is {} (1/16 of its RAM, at least 16 MiB)",
                                 formatByteSize(bytes), info_.name, formatByteSize(floor)));
     if (bytes > ram)
-        return fail(ErrorCode::invalidLimit,
-                    fmt::format("{} is above the RAM of {}, which is {}; to lift the limit use ClearLimit (thermoctl "
-                                "limit {} none)",
-                                formatByteSize(bytes), info_.name, formatByteSize(ram), info_.name));
+        return fail(
+            ErrorCode::invalidLimit,
+            fmt::format("{} is above the RAM of {}, which is {}; to lift the limit use ClearLimit (thermoctl "
+                        "limit {} none)",
+                        formatByteSize(bytes), info_.name, formatByteSize(ram), info_.name));
     return {};
 }
 

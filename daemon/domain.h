@@ -24,10 +24,10 @@ namespace thermocline {
 ///     state     | event                         | next      | what is done
 ///     detached  | attach, or managed and runs   | attaching | state directory, start `run`
 ///     attaching | ready                         | attached  | connect, subscribe, apply the limit
-///     attaching | refused                       | detached  | directory removed; the manager undid everything
-///     attaching | manager died                  | as cured  | `cure`: detached where it succeeds, else failed
-///     attached  | detach                        | detaching | `detach`, then the manager's end, then `cure`
-///     detaching | error                         | attached  | policy and limit as before
+///     attaching | refused                       | detached  | directory removed; the manager undid
+///     everything attaching | manager died                  | as cured  | `cure`: detached where it succeeds,
+///     else failed attached  | detach                        | detaching | `detach`, then the manager's end,
+///     then `cure` detaching | error                         | attached  | policy and limit as before
 ///     detaching | cured                         | detached  | directory removed
 ///     any       | the VM's process ends         | detached  | once the manager ended too: directory removed
 ///     any       | manager ends, VM lives        | failed    | files kept: the VM's faults wait for them
@@ -63,7 +63,8 @@ class Domain : private ManagerClient::Listener {
     /// A state directory was found at start: connects to the manager, or clears up after it.
     void adopt(const DomainRecord& record);
 
-    /// Requests; errors as on D-Bus (dbus/org.thermocline1.Domain.xml). `done` comes from the loop or at once.
+    /// Requests; errors as on D-Bus (dbus/org.thermocline1.Domain.xml). `done` comes from the loop or at
+    /// once.
     void attach(Done done);
     void detach(Done done);
     /// 0 is an error: see clearLimit.

@@ -16,8 +16,8 @@ using namespace std::chrono_literals;
 
 void Domain::detach(Done done) {
     if (state_ == State::attaching || state_ == State::detaching)
-        return done(fail(ErrorCode::busy, fmt::format("domain {} is {}; try again when that is over", info_.name,
-                                                      stateName(state_))));
+        return done(fail(ErrorCode::busy, fmt::format("domain {} is {}; try again when that is over",
+                                                      info_.name, stateName(state_))));
     if (state_ == State::detached && !policy_.managed)
         return done(fail(ErrorCode::notAttached, fmt::format("domain {} is not attached", info_.name)));
     if (state_ == State::failed && managerPidfd_.valid())
@@ -56,7 +56,9 @@ void Domain::watchVm(UniqueFd pidfd) {
     vmSource_ = environment_.loop.watch(vmPidfd_.get(), EPOLLIN, [this](std::uint32_t) { onVmEnded(); });
 }
 
-bool Domain::vmEnded() const { return !vmPidfd_.valid() || hasEnded(vmPidfd_); }
+bool Domain::vmEnded() const {
+    return !vmPidfd_.valid() || hasEnded(vmPidfd_);
+}
 
 void Domain::onVmEnded() {
     vmSource_.reset();  // it stays readable
@@ -81,18 +83,21 @@ void Domain::expectManagerEnd() {
     patience_ = environment_.loop.after(environment_.endPatience, [this] {
         patience_.reset();
         if (vmEnded() || leaving_) {
-            spdlog::error("domain {}: its manager has nothing left to do but does not end; killing it", info_.name);
+            spdlog::error("domain {}: its manager has nothing left to do but does not end; killing it",
+                          info_.name);
             ::syscall(SYS_pidfd_send_signal, managerPidfd_.get(), SIGKILL, nullptr, 0);
             return;
         }
         // It may still be serving the VM's faults, so it is left alone.
-        enter(State::failed, "its manager runs but does not talk to the daemon; restart thermoclined to try again");
+        enter(State::failed,
+              "its manager runs but does not talk to the daemon; restart thermoclined to try again");
     });
 }
 
 void Domain::onManagerEnded() {
     managerSource_.reset();
-    // Its last words may still be in the socket: the answer to a detach, and its end, come at the same moment.
+    // Its last words may still be in the socket: the answer to a detach, and its end, come at the same
+    // moment.
     client_->drain();
     managerPidfd_.reset();
     patience_.reset();
@@ -110,13 +115,19 @@ void Domain::onManagerEnded() {
         if (!done) done = [](const Result<void>&) {};
         return cure(std::move(done));
     }
-    spdlog::critical("domain {}: its manager crashed; what the VM touches outside its RAM waits until it is dealt with; the "
-                     "pages are kept in {}",
-                     info_.name, environment_.runtime.domainDirectory(info_.uuid).string());
-    enter(State::failed, fmt::format("its manager crashed; thermoctl detach {} sets the VM free where no page of it is in the "
-                                     "store, else only its end (virsh destroy) does",
-                                     info_.name));
-    if (done) done(fail(ErrorCode::processGone, fmt::format("domain {}: its manager crashed during the detach", info_.name)));
+    spdlog::critical(
+        "domain {}: its manager crashed; what the VM touches outside its RAM waits until it is dealt with; "
+        "the "
+        "pages are kept in {}",
+        info_.name, environment_.runtime.domainDirectory(info_.uuid).string());
+    enter(
+        State::failed,
+        fmt::format("its manager crashed; thermoctl detach {} sets the VM free where no page of it is in the "
+                    "store, else only its end (virsh destroy) does",
+                    info_.name));
+    if (done)
+        done(fail(ErrorCode::processGone,
+                  fmt::format("domain {}: its manager crashed during the detach", info_.name)));
 }
 
 void Domain::cure(Done done) {
@@ -164,7 +175,8 @@ void Domain::adopt(const DomainRecord& record) {
     enter(State::attaching);
     if (auto opened = openClient(); !opened) {
         if (!lives) return clearUp();
-        spdlog::warn("domain {}: no manager ({}); trying to set the VM free", info_.name, opened.error().message);
+        spdlog::warn("domain {}: no manager ({}); trying to set the VM free", info_.name,
+                     opened.error().message);
         return cure([](const Result<void>&) {});
     }
     spdlog::info("domain {}: found its manager again, process {}", info_.name, client_->managerPid());

@@ -36,19 +36,26 @@ Result<db::Resolution> parseResolution(const std::string& text) {
     if (text == "raw") return db::Resolution::raw;
     if (text == "minute") return db::Resolution::minute;
     if (text == "auto") return db::Resolution::automatic;
-    return fail(ErrorCode::invalidArgument, fmt::format("\"{}\" is not a resolution; use raw, minute or auto", text));
+    return fail(ErrorCode::invalidArgument,
+                fmt::format("\"{}\" is not a resolution; use raw, minute or auto", text));
 }
 
-/// Seconds since the epoch; far more than any clock will say is cut, so that arithmetic with it stays defined.
+/// Seconds since the epoch; far more than any clock will say is cut, so that arithmetic with it stays
+/// defined.
 std::chrono::sys_seconds toTime(std::uint64_t seconds) {
     constexpr std::uint64_t farFuture = 1ULL << 40;
-    return std::chrono::sys_seconds(std::chrono::seconds(static_cast<std::int64_t>(std::min(seconds, farFuture))));
+    return std::chrono::sys_seconds(
+        std::chrono::seconds(static_cast<std::int64_t>(std::min(seconds, farFuture))));
 }
 
 }  // namespace
 
-DomainObject::DomainObject(sdbus::IConnection& connection, PendingCalls& calls, Daemon& daemon, Domain& domain)
-    : AdaptorInterfaces(connection, domainPath(domain.uuid())), calls_(calls), daemon_(daemon), domain_(domain) {
+DomainObject::DomainObject(sdbus::IConnection& connection, PendingCalls& calls, Daemon& daemon,
+                           Domain& domain)
+    : AdaptorInterfaces(connection, domainPath(domain.uuid())),
+      calls_(calls),
+      daemon_(daemon),
+      domain_(domain) {
     registerAdaptor();
     last_ = values();
     sendIfPossible([&] { emitInterfacesAddedSignal(); });
@@ -108,15 +115,20 @@ void DomainObject::Attach(sdbus::Result<>&& result) {
     domain_.attach(std::move(done));
 }
 
-void DomainObject::Detach(sdbus::Result<>&& result) { domain_.detach(calls_.take(std::move(result))); }
+void DomainObject::Detach(sdbus::Result<>&& result) {
+    domain_.detach(calls_.take(std::move(result)));
+}
 
 void DomainObject::SetLimit(sdbus::Result<>&& result, std::uint64_t bytes) {
     domain_.setLimit(bytes, calls_.take(std::move(result)));
 }
 
-void DomainObject::ClearLimit(sdbus::Result<>&& result) { domain_.clearLimit(calls_.take(std::move(result))); }
+void DomainObject::ClearLimit(sdbus::Result<>&& result) {
+    domain_.clearLimit(calls_.take(std::move(result)));
+}
 
-std::vector<DomainObject::Sample> DomainObject::GetHistory(const std::uint64_t& since, const std::uint64_t& until,
+std::vector<DomainObject::Sample> DomainObject::GetHistory(const std::uint64_t& since,
+                                                           const std::uint64_t& until,
                                                            const std::string& resolution) {
     const auto parsed = parseResolution(resolution);
     if (!parsed) throw toBusError(parsed.error());
@@ -126,39 +138,100 @@ std::vector<DomainObject::Sample> DomainObject::GetHistory(const std::uint64_t& 
     if (!samples) throw toBusError(samples.error());
     std::vector<Sample> result;
     result.reserve(samples->size());
-    for (const auto& sample : *samples) result.push_back(toBusSample(sample));
+    for (const auto& sample : *samples)
+        result.push_back(toBusSample(sample));
     return result;
 }
 
-std::string DomainObject::Name() { return domain_.name(); }
-std::string DomainObject::Uuid() { return domain_.uuid(); }
-std::uint32_t DomainObject::Pid() { return static_cast<std::uint32_t>(domain_.pid()); }
-bool DomainObject::Running() { return domain_.running(); }
-std::string DomainObject::State() { return std::string(stateName(domain_.state())); }
-std::string DomainObject::StateNote() { return domain_.stateNote(); }
-bool DomainObject::Managed() { return domain_.managed(); }
-std::string DomainObject::Mechanism() { return domain_.support().mechanism; }
-bool DomainObject::Supported() { return domain_.support().usable; }
-std::string DomainObject::SupportReason() { return domain_.support().reason; }
-std::string DomainObject::SupportFix() { return domain_.support().fix; }
-std::uint64_t DomainObject::MemoryBytes() { return domain_.memoryBytes(); }
-std::uint64_t DomainObject::ResidentBytes() { return domain_.status().residentBytes; }
-std::uint64_t DomainObject::StagedBytes() { return domain_.status().stagedBytes; }
-std::uint64_t DomainObject::ColdBytes() { return domain_.status().coldBytes; }
-std::uint64_t DomainObject::StoreBytes() { return domain_.status().storeBytes; }
-std::uint64_t DomainObject::MetadataBytes() { return domain_.status().metadataBytes; }
-std::uint64_t DomainObject::UsedBytes() { return domain_.status().usedBytes; }
-std::uint64_t DomainObject::LimitBytes() { return domain_.limitBytes(); }
-bool DomainObject::LimitMet() { return domain_.status().limitMet; }
-std::string DomainObject::LimitNote() { return domain_.status().limitNote; }
-std::uint64_t DomainObject::Faults() { return domain_.status().faults; }
-std::uint64_t DomainObject::StagedFaults() { return domain_.status().stagedFaults; }
-std::uint64_t DomainObject::ColdFaults() { return domain_.status().coldFaults; }
-std::uint64_t DomainObject::ZeroFaults() { return domain_.status().zeroFaults; }
-std::uint64_t DomainObject::EvictedPages() { return domain_.status().evictedPages; }
-std::uint64_t DomainObject::StallNanoseconds() { return domain_.status().stallNanoseconds; }
-double DomainObject::StallRatio() { return domain_.status().stallRatio; }
-std::uint64_t DomainObject::AttachPauseMicroseconds() { return domain_.status().attachPauseMicroseconds; }
-std::uint64_t DomainObject::ManagerRssBytes() { return domain_.status().managerRssBytes; }
+std::string DomainObject::Name() {
+    return domain_.name();
+}
+std::string DomainObject::Uuid() {
+    return domain_.uuid();
+}
+std::uint32_t DomainObject::Pid() {
+    return static_cast<std::uint32_t>(domain_.pid());
+}
+bool DomainObject::Running() {
+    return domain_.running();
+}
+std::string DomainObject::State() {
+    return std::string(stateName(domain_.state()));
+}
+std::string DomainObject::StateNote() {
+    return domain_.stateNote();
+}
+bool DomainObject::Managed() {
+    return domain_.managed();
+}
+std::string DomainObject::Mechanism() {
+    return domain_.support().mechanism;
+}
+bool DomainObject::Supported() {
+    return domain_.support().usable;
+}
+std::string DomainObject::SupportReason() {
+    return domain_.support().reason;
+}
+std::string DomainObject::SupportFix() {
+    return domain_.support().fix;
+}
+std::uint64_t DomainObject::MemoryBytes() {
+    return domain_.memoryBytes();
+}
+std::uint64_t DomainObject::ResidentBytes() {
+    return domain_.status().residentBytes;
+}
+std::uint64_t DomainObject::StagedBytes() {
+    return domain_.status().stagedBytes;
+}
+std::uint64_t DomainObject::ColdBytes() {
+    return domain_.status().coldBytes;
+}
+std::uint64_t DomainObject::StoreBytes() {
+    return domain_.status().storeBytes;
+}
+std::uint64_t DomainObject::MetadataBytes() {
+    return domain_.status().metadataBytes;
+}
+std::uint64_t DomainObject::UsedBytes() {
+    return domain_.status().usedBytes;
+}
+std::uint64_t DomainObject::LimitBytes() {
+    return domain_.limitBytes();
+}
+bool DomainObject::LimitMet() {
+    return domain_.status().limitMet;
+}
+std::string DomainObject::LimitNote() {
+    return domain_.status().limitNote;
+}
+std::uint64_t DomainObject::Faults() {
+    return domain_.status().faults;
+}
+std::uint64_t DomainObject::StagedFaults() {
+    return domain_.status().stagedFaults;
+}
+std::uint64_t DomainObject::ColdFaults() {
+    return domain_.status().coldFaults;
+}
+std::uint64_t DomainObject::ZeroFaults() {
+    return domain_.status().zeroFaults;
+}
+std::uint64_t DomainObject::EvictedPages() {
+    return domain_.status().evictedPages;
+}
+std::uint64_t DomainObject::StallNanoseconds() {
+    return domain_.status().stallNanoseconds;
+}
+double DomainObject::StallRatio() {
+    return domain_.status().stallRatio;
+}
+std::uint64_t DomainObject::AttachPauseMicroseconds() {
+    return domain_.status().attachPauseMicroseconds;
+}
+std::uint64_t DomainObject::ManagerRssBytes() {
+    return domain_.status().managerRssBytes;
+}
 
 }  // namespace thermocline

@@ -16,14 +16,16 @@
 
 namespace thermocline {
 
-/// One domain on D-Bus, as dbus/org.thermocline1.Domain.xml says. Belongs to the loop's thread; the others must outlive it.
+/// One domain on D-Bus, as dbus/org.thermocline1.Domain.xml says. Belongs to the loop's thread; the others
+/// must outlive it.
 class DomainObject final
     : public sdbus::AdaptorInterfaces<org::thermocline1::Domain_adaptor, sdbus::ManagedObject_adaptor,
                                       sdbus::Properties_adaptor> {
   public:
-    using Sample = sdbus::Struct<std::uint64_t, std::uint32_t, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t,
-                                 std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t,
-                                 std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t, double>;
+    using Sample = sdbus::Struct<std::uint64_t, std::uint32_t, std::uint64_t, std::uint64_t, std::uint64_t,
+                                 std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t,
+                                 std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t,
+                                 std::uint64_t, double>;
 
     DomainObject(sdbus::IConnection& connection, PendingCalls& calls, Daemon& daemon, Domain& domain);
     ~DomainObject();

@@ -57,7 +57,8 @@ class DomainTest : public ::testing::Test {
     Result<void> finish(const std::function<void(Domain::Done)>& request) {
         std::optional<Result<void>> result;
         request([&](Result<void> done) { result = std::move(done); });
-        if (!loop_.runUntil([&] { return result.has_value(); }, 10s)) return fail(ErrorCode::internal, "no answer in time");
+        if (!loop_.runUntil([&] { return result.has_value(); }, 10s))
+            return fail(ErrorCode::internal, "no answer in time");
         return *result;
     }
     Result<void> attach() {
@@ -82,7 +83,9 @@ class DomainTest : public ::testing::Test {
             void onGone() override {}
             void onClosed() override {}
         } nobody;
-        return ManagerClient::connect(loop_, directory() / manager::socketFileName, nobody).value()->managerPid();
+        return ManagerClient::connect(loop_, directory() / manager::socketFileName, nobody)
+            .value()
+            ->managerPid();
     }
     [[nodiscard]] std::filesystem::path directory() const { return runtime_.domainDirectory(uuid); }
     [[nodiscard]] db::Policy saved() { return policies_.load(uuid).value(); }
@@ -101,17 +104,18 @@ class DomainTest : public ::testing::Test {
     ManagerProcesses managers_{loop_, THERMOCLINE_FAKE_MANAGER, 2s};
     int probes_ = 0;
     int changes_ = 0;
-    Domain::Environment environment_{loop_,
-                                     managers_,
-                                     policies_,
-                                     processes_,
-                                     runtime_,
-                                     [this](pid_t) -> Result<memory::GuestSupport> {
-                                         ++probes_;
-                                         return memory::GuestSupport{false, "none", 0, "locked", "remove <locked/>"};
-                                     },
-                                     [this](Domain&) { ++changes_; },
-                                     500ms};
+    Domain::Environment environment_{
+        loop_,
+        managers_,
+        policies_,
+        processes_,
+        runtime_,
+        [this](pid_t) -> Result<memory::GuestSupport> {
+            ++probes_;
+            return memory::GuestSupport{false, "none", 0, "locked", "remove <locked/>"};
+        },
+        [this](Domain&) { ++changes_; },
+        500ms};
     std::unique_ptr<FakeVm> vm_;
     std::unique_ptr<Domain> domain_;
 };
@@ -223,8 +227,8 @@ TEST_F(DomainTest, whatCannotBeCuredIsFailedUntilTheVmEnds) {
 
 TEST_F(DomainTest, aMissingManagerIsAnError) {
     ManagerProcesses missing(loop_, temporary_.path() / "no-such-program", 2s);
-    Domain::Environment environment{loop_,    missing,  policies_,          processes_,
-                                    runtime_, environment_.probe, environment_.changed, 500ms};
+    Domain::Environment environment{
+        loop_, missing, policies_, processes_, runtime_, environment_.probe, environment_.changed, 500ms};
     domain_ = std::make_unique<Domain>(environment, uuid, "vm");
     domain_->update({uuid, "vm", true, false, 512 * mib});
     expectError(attach(), ErrorCode::systemError, "no-such-program");
@@ -433,7 +437,8 @@ TEST_F(DomainTest, aRestartThatIsSeenLateIsAttachedToTheNewProcess) {
     vm_->end();
     vm_ = std::make_unique<FakeVm>(uuid);  // libvirt never said that it stopped
     domain_->update({uuid, "vm", true, false, 512 * mib});
-    ASSERT_TRUE(loop_.runUntil([&] { return domain_->state() == State::attached && domain_->pid() != first; }, 10s));
+    ASSERT_TRUE(
+        loop_.runUntil([&] { return domain_->state() == State::attached && domain_->pid() != first; }, 10s));
     EXPECT_EQ(domain_->pid(), vm_->pid());
 }
 
@@ -457,7 +462,8 @@ TEST_F(DomainTest, aSavedLimitThatDoesNotFitIsTold) {
     const FakeManagerMood mood("limit-fails");
     makeDomain();
     ASSERT_TRUE(reaches(State::attached));
-    EXPECT_THAT(domain_->stateNote(), HasSubstr("the saved limit is not applied: the manager does not like it"));
+    EXPECT_THAT(domain_->stateNote(),
+                HasSubstr("the saved limit is not applied: the manager does not like it"));
 }
 
 TEST_F(DomainTest, aKeptLimitCanBeDroppedWhileTheVmIsOff) {

@@ -23,7 +23,8 @@ std::uint64_t microseconds(std::chrono::milliseconds duration) {
 std::uint64_t monotonicNow() {
     timespec now{};
     ::clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000 + static_cast<std::uint64_t>(now.tv_nsec) / 1000;
+    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000 +
+           static_cast<std::uint64_t>(now.tv_nsec) / 1000;
 }
 
 }  // namespace
@@ -90,7 +91,8 @@ EventLoop::Source EventLoop::watch(int fd, std::uint32_t events, std::function<v
     auto* const registration = new Source::Registration;
     result.registration_.reset(registration);
     registration->handler = std::make_shared<std::function<void(std::uint32_t)>>(std::move(handler));
-    check(sd_event_add_io(event_.get(), &registration->source, fd, events, &Source::Registration::onIo, registration),
+    check(sd_event_add_io(event_.get(), &registration->source, fd, events, &Source::Registration::onIo,
+                          registration),
           "sd_event_add_io");
     return result;
 }
@@ -102,7 +104,8 @@ EventLoop::Source EventLoop::makeTimer(std::uint64_t deadline, std::uint64_t int
     registration->interval = interval;
     registration->handler = std::make_shared<std::function<void(std::uint32_t)>>(
         [task = std::move(task)](std::uint32_t) { task(); });
-    constexpr std::uint64_t accuracy = 1000;  // microseconds; the default of 250 ms is too coarse for figures per second
+    constexpr std::uint64_t accuracy =
+        1000;  // microseconds; the default of 250 ms is too coarse for figures per second
     check(sd_event_add_time(event_.get(), &registration->source, CLOCK_MONOTONIC, deadline, accuracy,
                             &Source::Registration::onTime, registration),
           "sd_event_add_time");
@@ -129,12 +132,15 @@ EventLoop::Source EventLoop::onSignal(int signal, Task task) {
     result.registration_.reset(registration);
     registration->handler = std::make_shared<std::function<void(std::uint32_t)>>(
         [task = std::move(task)](std::uint32_t) { task(); });
-    check(sd_event_add_signal(event_.get(), &registration->source, signal, &Source::Registration::onSignal, registration),
+    check(sd_event_add_signal(event_.get(), &registration->source, signal, &Source::Registration::onSignal,
+                              registration),
           "sd_event_add_signal");
     return result;
 }
 
-void EventLoop::beforeWait(Task task) { beforeWait_ = std::move(task); }
+void EventLoop::beforeWait(Task task) {
+    beforeWait_ = std::move(task);
+}
 
 void EventLoop::post(Task task) {
     {
@@ -142,7 +148,8 @@ void EventLoop::post(Task task) {
         tasks_.push_back(std::move(task));
     }
     const std::uint64_t one = 1;
-    // Cannot fail in a way that matters: the counter would have to be at its end, and then the loop is awake anyway.
+    // Cannot fail in a way that matters: the counter would have to be at its end, and then the loop is awake
+    // anyway.
     [[maybe_unused]] const auto written = ::write(wakeUp_.get(), &one, sizeof one);
 }
 
@@ -154,7 +161,8 @@ void EventLoop::runPosted() {
         const std::lock_guard lock(mutex_);
         tasks.swap(tasks_);
     }
-    for (const auto& task : tasks) task();
+    for (const auto& task : tasks)
+        task();
 }
 
 void EventLoop::run() {
@@ -164,7 +172,9 @@ void EventLoop::run() {
     }
 }
 
-void EventLoop::stop() { check(sd_event_exit(event_.get(), 0), "sd_event_exit"); }
+void EventLoop::stop() {
+    check(sd_event_exit(event_.get(), 0), "sd_event_exit");
+}
 
 bool EventLoop::runUntil(const std::function<bool()>& done, std::chrono::milliseconds timeout) {
     const std::uint64_t end = monotonicNow() + microseconds(timeout);

@@ -20,13 +20,15 @@ TEST(EventLoop, runsPostedTasksInOrderOnItsOwnThread) {
     std::vector<int> order;
     std::thread::id where;
     std::thread other([&] {
-        for (int i = 0; i < 100; ++i) loop.post([&, i] { order.push_back(i); });
+        for (int i = 0; i < 100; ++i)
+            loop.post([&, i] { order.push_back(i); });
         loop.post([&] { where = std::this_thread::get_id(); });
     });
     ASSERT_TRUE(loop.runUntil([&] { return where != std::thread::id(); }, 5s));
     other.join();
     ASSERT_EQ(order.size(), 100U);
-    for (int i = 0; i < 100; ++i) EXPECT_EQ(order[static_cast<std::size_t>(i)], i);
+    for (int i = 0; i < 100; ++i)
+        EXPECT_EQ(order[static_cast<std::size_t>(i)], i);
     EXPECT_EQ(where, std::this_thread::get_id());
 }
 

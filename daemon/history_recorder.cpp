@@ -12,9 +12,12 @@ namespace {
 using namespace std::chrono_literals;
 
 /// Counters begin again with each attach.
-std::uint64_t delta(std::uint64_t now, std::uint64_t before) { return now >= before ? now - before : now; }
+std::uint64_t delta(std::uint64_t now, std::uint64_t before) {
+    return now >= before ? now - before : now;
+}
 
-db::Sample sampleOf(std::chrono::sys_seconds time, const manager::Status& now, const manager::Status& before) {
+db::Sample sampleOf(std::chrono::sys_seconds time, const manager::Status& now,
+                    const manager::Status& before) {
     db::Sample sample;
     sample.time = time;
     sample.memory = static_cast<double>(now.memoryBytes);

@@ -11,8 +11,9 @@
 
 namespace thermocline {
 
-/// Writes one history sample a second for each attached domain, and keeps the store rolled up. A database that fails
-/// costs history, never an attached VM: the first failure is logged, and the next success. Belongs to the loop's thread.
+/// Writes one history sample a second for each attached domain, and keeps the store rolled up. A database
+/// that fails costs history, never an attached VM: the first failure is logged, and the next success. Belongs
+/// to the loop's thread.
 class HistoryRecorder {
   public:
     struct Figures {
@@ -22,7 +23,8 @@ class HistoryRecorder {
     using Source = std::function<std::vector<Figures>()>;
 
     /// `figures` lists the attached domains. Nothing happens before start().
-    HistoryRecorder(EventLoop& loop, db::HistoryStore& store, Source figures, db::Clock clock = db::systemNow);
+    HistoryRecorder(EventLoop& loop, db::HistoryStore& store, Source figures,
+                    db::Clock clock = db::systemNow);
     void start();
     /// One second's work; called by a timer after start().
     void tick();

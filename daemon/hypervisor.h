@@ -9,7 +9,7 @@ namespace thermocline {
 
 /// What the hypervisor says of one domain.
 struct DomainInfo {
-    std::string uuid;               ///< lower case with dashes
+    std::string uuid;  ///< lower case with dashes
     std::string name;
     bool running = false;           ///< has a process; paused counts
     bool migratingIn = false;       ///< memory is still arriving: must not be touched yet
@@ -17,8 +17,8 @@ struct DomainInfo {
     bool operator==(const DomainInfo&) const = default;
 };
 
-/// Follows all domains of a hypervisor: the seam to libvirt (LibvirtHypervisor; tests have a fake). It keeps trying to
-/// be connected; between hypervisorConnected and hypervisorLost the listener knows every domain.
+/// Follows all domains of a hypervisor: the seam to libvirt (LibvirtHypervisor; tests have a fake). It keeps
+/// trying to be connected; between hypervisorConnected and hypervisorLost the listener knows every domain.
 /// start() and the listener's calls belong to the core loop's thread. No call comes after destruction.
 class Hypervisor {
   public:
@@ -27,7 +27,8 @@ class Hypervisor {
         virtual ~Listener() = default;
         /// Connected, for the first time or again. `domains`: all there are; those not listed are gone.
         virtual void hypervisorConnected(const std::vector<DomainInfo>& domains) = 0;
-        /// Not reachable; called again when the reason changes. Nothing is known of what domains do meanwhile.
+        /// Not reachable; called again when the reason changes. Nothing is known of what domains do
+        /// meanwhile.
         virtual void hypervisorLost(const std::string& why) = 0;
         /// A domain is new or changed in whatever way.
         virtual void domainChanged(const DomainInfo& info) = 0;

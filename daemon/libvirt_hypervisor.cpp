@@ -14,6 +14,7 @@
 #include <optional>
 #include <thread>
 #include <utility>
+#include <vector>
 
 namespace thermocline {
 namespace {
@@ -26,10 +27,44 @@ constexpr std::chrono::milliseconds lastRetry = 10s;
 constexpr int keepAliveSeconds = 5;
 constexpr unsigned keepAliveCount = 3;
 
-struct CloseConnection {
-    void operator()(virConnectPtr connection) const { virConnectClose(connection); }
+/// A connection and what is registered on it. libvirt keeps callbacks of a connection that is closed without
+/// taking them back, so they are taken back here.
+class Connection {
+  public:
+    explicit Connection(virConnectPtr handle) : handle_(handle) {}
+    Connection(Connection&& other) noexcept
+        : handle_(std::exchange(other.handle_, nullptr)),
+          events_(std::move(other.events_)),
+          onClose_(std::exchange(other.onClose_, nullptr)) {}
+    Connection& operator=(Connection&&) = delete;
+    Connection(const Connection&) = delete;
+    ~Connection() {
+        if (handle_ == nullptr) return;
+        for (const int id : events_)
+            virConnectDomainEventDeregisterAny(handle_, id);
+        if (onClose_ != nullptr) virConnectUnregisterCloseCallback(handle_, onClose_);
+        virConnectClose(handle_);
+    }
+
+    [[nodiscard]] virConnectPtr get() const { return handle_; }
+    /// False where libvirt refuses; then `opaque` is still the caller's, else `freeOpaque` frees it.
+    bool onDomainEvent(int id, virConnectDomainEventGenericCallback callback, void* opaque,
+                       virFreeCallback freeOpaque) {
+        const int event =
+            virConnectDomainEventRegisterAny(handle_, nullptr, id, callback, opaque, freeOpaque);
+        if (event >= 0) events_.push_back(event);
+        return event >= 0;
+    }
+    /// REQUIRES: `opaque` outlives the connection.
+    void onClose(virConnectCloseFunc callback, void* opaque) {
+        if (virConnectRegisterCloseCallback(handle_, callback, opaque, nullptr) == 0) onClose_ = callback;
+    }
+
+  private:
+    virConnectPtr handle_;
+    std::vector<int> events_;
+    virConnectCloseFunc onClose_ = nullptr;
 };
-using Connection = std::unique_ptr<virConnect, CloseConnection>;
 struct FreeDomain {
     void operator()(virDomainPtr domain) const { virDomainFree(domain); }
 };
@@ -40,14 +75,16 @@ std::string lastError() {
     return error != nullptr && error->message != nullptr ? error->message : "unknown libvirt error";
 }
 
-/// libvirt wants its event loop to run from its registration to the end of the process, so this thread is never joined.
+/// libvirt wants its event loop to run from its registration to the end of the process, so this thread is
+/// never joined.
 bool runEventLoopForEver() {
     virSetErrorFunc(nullptr, [](void* /*data*/, virErrorPtr error) {  // the default prints to stderr
         spdlog::debug("libvirt: {}", error != nullptr && error->message != nullptr ? error->message : "");
     });
     if (virEventRegisterDefaultImpl() != 0) return false;
     std::thread([] {
-        while (virEventRunDefaultImpl() == 0) {}
+        while (virEventRunDefaultImpl() == 0) {
+        }
         spdlog::critical("libvirt's event loop ended: {}", lastError());
     }).detach();
     return true;
@@ -66,7 +103,8 @@ std::optional<DomainInfo> describe(virDomainPtr domain) {
     int state = 0;
     int reason = 0;
     const int active = virDomainIsActive(domain);
-    if (active < 0 || virDomainGetInfo(domain, &figures) != 0 || virDomainGetState(domain, &state, &reason, 0) != 0)
+    if (active < 0 || virDomainGetInfo(domain, &figures) != 0 ||
+        virDomainGetState(domain, &state, &reason, 0) != 0)
         return std::nullopt;
     info.memoryBytes = std::uint64_t{figures.maxMem} * 1024;
     info.running = active == 1;
@@ -115,14 +153,15 @@ struct LibvirtHypervisor::Worker : std::enable_shared_from_this<Worker> {
     void run();
     std::string serve();
     void handle(Event event);
-    Connection connect(std::string& why);
+    std::optional<Connection> connect(std::string& why);
 
-    // libvirt's callbacks, on its event thread. Their opaque pointer owns a share of the worker (see share()).
+    // libvirt's callbacks, on its event thread. Their opaque pointer owns a share of the worker (see
+    // share()).
     using Share = std::shared_ptr<Worker>;
     Share* share() { return new Share(shared_from_this()); }
     static void freeShare(void* opaque) { delete static_cast<Share*>(opaque); }
     static void onClose(virConnectPtr, int, void* opaque) {
-        auto& self = **static_cast<Share*>(opaque);
+        auto& self = *static_cast<Worker*>(opaque);
         const std::lock_guard lock(self.mutex);
         self.closed = true;
         self.changed.notify_all();
@@ -141,18 +180,20 @@ struct LibvirtHypervisor::Worker : std::enable_shared_from_this<Worker> {
     static void onReboot(virConnectPtr, virDomainPtr domain, void* opaque) { enqueue(domain, true, opaque); }
 };
 
-Connection LibvirtHypervisor::Worker::connect(std::string& why) {
-    Connection connection(virConnectOpenAuth(uri.c_str(), virConnectAuthPtrDefault, 0));
-    if (connection == nullptr) {
-        why = fmt::format("cannot connect to libvirt at {}: {}; start libvirtd (systemctl start libvirtd, or libvirtd -d)",
-                          uri, lastError());
-        return nullptr;
+std::optional<Connection> LibvirtHypervisor::Worker::connect(std::string& why) {
+    const virConnectPtr handle = virConnectOpenAuth(uri.c_str(), virConnectAuthPtrDefault, 0);
+    if (handle == nullptr) {
+        why = fmt::format(
+            "cannot connect to libvirt at {}: {}; start libvirtd (systemctl start libvirtd, or libvirtd -d)",
+            uri, lastError());
+        return std::nullopt;
     }
+    Connection connection(handle);
     // Drivers inside this process (test:///) know neither a keep-alive nor a close; they cannot be lost.
-    virConnectSetKeepAlive(connection.get(), keepAliveSeconds, keepAliveCount);
-    if (auto* const opaque = share();
-        virConnectRegisterCloseCallback(connection.get(), &onClose, opaque, &freeShare) != 0)
-        freeShare(opaque);
+    virConnectSetKeepAlive(handle, keepAliveSeconds, keepAliveCount);
+    // No share: drivers without the callback accept it and never free it, and once it is taken back it is not
+    // called.
+    connection.onClose(&onClose, this);
     struct Subscription {
         int id;
         virConnectDomainEventGenericCallback callback;
@@ -161,12 +202,12 @@ Connection LibvirtHypervisor::Worker::connect(std::string& why) {
          {Subscription{VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(&onLifecycle)},
           Subscription{VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(&onReboot)}}) {
         auto* const opaque = share();
-        if (virConnectDomainEventRegisterAny(connection.get(), nullptr, id, callback, opaque, &freeShare) >= 0) continue;
+        if (connection.onDomainEvent(id, callback, opaque, &freeShare)) continue;
         freeShare(opaque);
         // Without reboots we only log less; without the life cycle we would be blind.
         if (id == VIR_DOMAIN_EVENT_ID_REBOOT) continue;
         why = fmt::format("libvirt at {} does not tell of its domains: {}", uri, lastError());
-        return nullptr;
+        return std::nullopt;
     }
     return connection;
 }
@@ -190,12 +231,12 @@ std::string LibvirtHypervisor::Worker::serve() {
         events.clear();
     }
     std::string why;
-    const Connection connection = connect(why);
-    if (connection == nullptr) return why;
+    const auto connection = connect(why);
+    if (!connection) return why;
 
     // Events are registered before the list is read, so nothing falls between the two.
     virDomainPtr* handles = nullptr;
-    const int count = virConnectListAllDomains(connection.get(), &handles, 0);
+    const int count = virConnectListAllDomains(connection->get(), &handles, 0);
     if (count < 0) return fmt::format("libvirt at {} does not list its domains: {}", uri, lastError());
     std::vector<DomainInfo> domains;
     for (int i = 0; i < count; ++i) {
@@ -209,7 +250,9 @@ std::string LibvirtHypervisor::Worker::serve() {
     while (true) {
         changed.wait(lock, [this] { return stopping || closed || !events.empty(); });
         if (stopping) return "stopping";
-        if (events.empty()) return fmt::format("the connection to libvirt at {} broke; waiting for libvirtd to come back", uri);
+        if (events.empty())
+            return fmt::format("the connection to libvirt at {} broke; waiting for libvirtd to come back",
+                               uri);
         Event event = std::move(events.front());
         events.pop_front();
         lock.unlock();

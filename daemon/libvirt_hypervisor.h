@@ -10,10 +10,10 @@
 
 namespace thermocline {
 
-/// libvirt behind the Hypervisor seam. Two threads besides the core: libvirt's event loop, which runs as long as the
-/// process as libvirt demands, and a worker, the only one that calls into libvirt, so that a libvirtd that hangs holds up
-/// neither the core nor the keep-alive that finds out. What the worker learns is posted to the core loop.
-/// Lost connections are tried again after 0.5 s, then twice as long each time up to 10 s.
+/// libvirt behind the Hypervisor seam. Two threads besides the core: libvirt's event loop, which runs as long
+/// as the process as libvirt demands, and a worker, the only one that calls into libvirt, so that a libvirtd
+/// that hangs holds up neither the core nor the keep-alive that finds out. What the worker learns is posted
+/// to the core loop. Lost connections are tried again after 0.5 s, then twice as long each time up to 10 s.
 class LibvirtHypervisor : public Hypervisor {
   public:
     LibvirtHypervisor(EventLoop& loop, std::string uri);

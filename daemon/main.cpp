@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// thermoclined. Everything is opened, or refused with one clear line, before anything is touched; then the loop runs.
+// thermoclined. Everything is opened, or refused with one clear line, before anything is touched; then the
+// loop runs.
 #include <fmt/format.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
@@ -49,8 +50,9 @@ ExitCode run(const Options& options) {
     EventLoop loop;
     auto runtime = RuntimeDirectory::open(std::filesystem::absolute(options.runtimeDirectory));
     if (!runtime)
-        return report(runtime.error(), runtime.error().code == ErrorCode::alreadyRunning ? ExitCode::alreadyRunning
-                                                                                        : ExitCode::runtimeDirectory);
+        return report(runtime.error(), runtime.error().code == ErrorCode::alreadyRunning
+                                           ? ExitCode::alreadyRunning
+                                           : ExitCode::runtimeDirectory);
     auto database = openDatabase(std::filesystem::absolute(options.stateDirectory));
     if (!database) return report(database.error(), ExitCode::database);
     auto bus = Bus::connect(loop, options.bus);
@@ -65,8 +67,9 @@ ExitCode run(const Options& options) {
         loop.stop();
     });
     if (!published)
-        return report(published.error(), published.error().code == ErrorCode::alreadyRunning ? ExitCode::alreadyRunning
-                                                                                            : ExitCode::busUnavailable);
+        return report(published.error(), published.error().code == ErrorCode::alreadyRunning
+                                             ? ExitCode::alreadyRunning
+                                             : ExitCode::busUnavailable);
     const auto onTerm = loop.onSignal(SIGTERM, [&] { loop.stop(); });
     const auto onInt = loop.onSignal(SIGINT, [&] { loop.stop(); });
     daemon.start(**bus);

@@ -18,7 +18,8 @@ constexpr std::chrono::seconds answerTimeout{10};
 
 }  // namespace
 
-Result<std::unique_ptr<ManagerClient>> ManagerClient::connect(EventLoop& loop, const std::filesystem::path& socket,
+Result<std::unique_ptr<ManagerClient>> ManagerClient::connect(EventLoop& loop,
+                                                              const std::filesystem::path& socket,
                                                               Listener& listener) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
@@ -36,7 +37,8 @@ Result<std::unique_ptr<ManagerClient>> ManagerClient::connect(EventLoop& loop, c
     }
     ucred peer{};
     socklen_t size = sizeof peer;
-    if (::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return failErrno("SO_PEERCRED of " + path);
+    if (::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+        return failErrno("SO_PEERCRED of " + path);
     return std::unique_ptr<ManagerClient>(new ManagerClient(loop, std::move(fd), peer.pid, listener));
 }
 
@@ -45,15 +47,21 @@ ManagerClient::ManagerClient(EventLoop& loop, UniqueFd socket, pid_t managerPid,
     source_ = loop_.watch(socket_.get(), EPOLLIN, [this](std::uint32_t) { receive(); });
 }
 
-ManagerClient::~ManagerClient() { *alive_ = false; }
+ManagerClient::~ManagerClient() {
+    *alive_ = false;
+}
 
-void ManagerClient::status(StatusReply reply) { requestStatus("status", nullptr, answerTimeout, std::move(reply)); }
+void ManagerClient::status(StatusReply reply) {
+    requestStatus("status", nullptr, answerTimeout, std::move(reply));
+}
 
 void ManagerClient::setLimit(std::uint64_t bytes, StatusReply reply) {
     requestStatus("set-limit", {{"limit_bytes", bytes}}, answerTimeout, std::move(reply));
 }
 
-void ManagerClient::detach(StatusReply reply) { requestStatus("detach", nullptr, std::nullopt, std::move(reply)); }
+void ManagerClient::detach(StatusReply reply) {
+    requestStatus("detach", nullptr, std::nullopt, std::move(reply));
+}
 
 void ManagerClient::subscribe(std::function<void(Result<void>)> reply) {
     request("subscribe", nullptr, answerTimeout, [reply = std::move(reply)](Result<nlohmann::json> result) {
@@ -68,13 +76,14 @@ void ManagerClient::requestStatus(const char* method, nlohmann::json params,
         try {
             reply(result->get<manager::Status>());
         } catch (const nlohmann::json::exception& error) {
-            reply(fail(ErrorCode::internal, fmt::format("the manager's answer is not understood: {}", error.what())));
+            reply(fail(ErrorCode::internal,
+                       fmt::format("the manager's answer is not understood: {}", error.what())));
         }
     });
 }
 
-void ManagerClient::request(const char* method, nlohmann::json params, std::optional<std::chrono::seconds> timeout,
-                            Reply reply) {
+void ManagerClient::request(const char* method, nlohmann::json params,
+                            std::optional<std::chrono::seconds> timeout, Reply reply) {
     const std::uint64_t id = nextId_++;
     nlohmann::json json{{"id", id}, {"method", method}};
     if (!params.is_null()) json["params"] = std::move(params);
@@ -83,10 +92,11 @@ void ManagerClient::request(const char* method, nlohmann::json params, std::opti
     auto& pending = pending_[id];
     pending.reply = std::move(reply);
     if (::send(socket_.get(), packet.data(), packet.size(), MSG_NOSIGNAL) < 0) {
-        const Error error = failErrno(fmt::format("{} to manager process {}", method, managerPid_), errno,
-                                      errno == EPIPE || errno == ECONNRESET || errno == EBADF ? ErrorCode::processGone
-                                                                                              : ErrorCode::systemError)
-                                .value();
+        const Error error =
+            failErrno(fmt::format("{} to manager process {}", method, managerPid_), errno,
+                      errno == EPIPE || errno == ECONNRESET || errno == EBADF ? ErrorCode::processGone
+                                                                              : ErrorCode::systemError)
+                .value();
         // Answered from the loop, as in every other case, not from within the caller's call.
         loop_.post([this, alive = alive_, id, error] {
             if (*alive) answer(id, tl::unexpected<Error>(error));
@@ -126,7 +136,8 @@ void ManagerClient::handlePacket(const std::string& packet) {
             return answer(id, tl::unexpected<Error>(manager::errorFromJson(*error)));
         answer(id, json.at("result"));
     } catch (const nlohmann::json::exception& error) {
-        // The manager is less privileged than we are: whatever it sends may cost us a line in the log, no more.
+        // The manager is less privileged than we are: whatever it sends may cost us a line in the log, no
+        // more.
         spdlog::error("manager process {}: a packet that is not understood: {}", managerPid_, error.what());
     }
 }

@@ -18,9 +18,10 @@
 
 namespace thermocline {
 
-/// The daemon's end of one manager's control socket (docs/manager-protocol.md): requests that are answered later, and
-/// the events of a subscription. Belongs to the loop's thread. A callback may destroy the client. Replies that are
-/// still owed when the connection ends come as processGone, before onClosed; none come after destruction.
+/// The daemon's end of one manager's control socket (docs/manager-protocol.md): requests that are answered
+/// later, and the events of a subscription. Belongs to the loop's thread. A callback may destroy the client.
+/// Replies that are still owed when the connection ends come as processGone, before onClosed; none come after
+/// destruction.
 class ManagerClient {
   public:
     class Listener {
@@ -37,7 +38,8 @@ class ManagerClient {
     using Reply = std::function<void(Result<nlohmann::json>)>;
 
     /// Errors: processGone where nobody listens on the socket (any more), systemError.
-    static Result<std::unique_ptr<ManagerClient>> connect(EventLoop& loop, const std::filesystem::path& socket,
+    static Result<std::unique_ptr<ManagerClient>> connect(EventLoop& loop,
+                                                          const std::filesystem::path& socket,
                                                           Listener& listener);
     ManagerClient(const ManagerClient&) = delete;
     ManagerClient& operator=(const ManagerClient&) = delete;
@@ -61,7 +63,8 @@ class ManagerClient {
         EventLoop::Source timeout;
     };
     ManagerClient(EventLoop& loop, UniqueFd socket, pid_t managerPid, Listener& listener);
-    void request(const char* method, nlohmann::json params, std::optional<std::chrono::seconds> timeout, Reply reply);
+    void request(const char* method, nlohmann::json params, std::optional<std::chrono::seconds> timeout,
+                 Reply reply);
     void requestStatus(const char* method, nlohmann::json params, std::optional<std::chrono::seconds> timeout,
                        StatusReply reply);
     void receive();
@@ -76,7 +79,8 @@ class ManagerClient {
     EventLoop::Source source_;
     std::uint64_t nextId_ = 1;
     std::map<std::uint64_t, Pending> pending_;
-    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  ///< false once destroyed, for callbacks on the stack
+    std::shared_ptr<bool> alive_ =
+        std::make_shared<bool>(true);  ///< false once destroyed, for callbacks on the stack
 };
 
 }  // namespace thermocline

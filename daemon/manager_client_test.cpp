@@ -44,9 +44,12 @@ class ManagerClientTest : public ::testing::Test {
     nlohmann::json received() {
         std::string packet(65536, '\0');
         const auto size = ::recv(peer_.get(), packet.data(), packet.size(), 0);
-        return size > 0 ? nlohmann::json::parse(packet.substr(0, static_cast<std::size_t>(size))) : nlohmann::json();
+        return size > 0 ? nlohmann::json::parse(packet.substr(0, static_cast<std::size_t>(size)))
+                        : nlohmann::json();
     }
-    void say(const std::string& packet) { ASSERT_GT(::send(peer_.get(), packet.data(), packet.size(), 0), 0); }
+    void say(const std::string& packet) {
+        ASSERT_GT(::send(peer_.get(), packet.data(), packet.size(), 0), 0);
+    }
     bool until(const std::function<bool()>& done) { return loop_.runUntil(done, 5s); }
     [[nodiscard]] std::filesystem::path path() const { return directory_.path() / "manager.sock"; }
 
@@ -76,7 +79,8 @@ TEST_F(ManagerClientTest, matchesAnswersToRequests) {
     ASSERT_TRUE(until([&] { return status.has_value(); }));
     EXPECT_EQ((*status)->residentBytes, 123U);
     EXPECT_FALSE(limit.has_value());
-    say(nlohmann::json{{"id", first.at("id")}, {"error", {{"name", "InvalidLimit"}, {"message", "too low"}}}}.dump());
+    say(nlohmann::json{{"id", first.at("id")}, {"error", {{"name", "InvalidLimit"}, {"message", "too low"}}}}
+            .dump());
     ASSERT_TRUE(until([&] { return limit.has_value(); }));
     EXPECT_EQ(limit->error().code, ErrorCode::invalidLimit);
     EXPECT_EQ(limit->error().message, "too low");
@@ -94,8 +98,9 @@ TEST_F(ManagerClientTest, passesEventsOn) {
 }
 
 TEST_F(ManagerClientTest, nonsenseCostsALineInTheLogOnly) {
-    for (const char* packet : {"{half", "[]", "42", R"({"id": "x", "result": {}})", R"({"event": "status", "status": {}})",
-                               R"({"id": 99, "result": {}})", R"({"event": 7})"})
+    for (const char* packet :
+         {"{half", "[]", "42", R"({"id": "x", "result": {}})", R"({"event": "status", "status": {}})",
+          R"({"id": 99, "result": {}})", R"({"event": 7})"})
         say(packet);
     say(R"({"event": "gone"})");
     ASSERT_TRUE(until([&] { return recorder_.gone == 1; }));
@@ -136,7 +141,9 @@ TEST_F(ManagerClientTest, aCallbackMayDestroyTheClient) {
     EXPECT_EQ(recorder_.closed, 0);
 }
 
-TEST_F(ManagerClientTest, knowsTheManagersProcess) { EXPECT_EQ(client_->managerPid(), ::getpid()); }
+TEST_F(ManagerClientTest, knowsTheManagersProcess) {
+    EXPECT_EQ(client_->managerPid(), ::getpid());
+}
 
 TEST_F(ManagerClientTest, nobodyListens) {
     const auto missing = ManagerClient::connect(loop_, directory_.path() / "none.sock", recorder_);

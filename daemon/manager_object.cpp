@@ -8,11 +8,15 @@
 namespace thermocline {
 
 ManagerObject::ManagerObject(sdbus::IConnection& connection, Daemon& daemon, std::string hypervisorUri)
-    : AdaptorInterfaces(connection, Bus::rootPath), daemon_(daemon), hypervisorUri_(std::move(hypervisorUri)) {
+    : AdaptorInterfaces(connection, Bus::rootPath),
+      daemon_(daemon),
+      hypervisorUri_(std::move(hypervisorUri)) {
     registerAdaptor();
 }
 
-ManagerObject::~ManagerObject() { unregisterAdaptor(); }
+ManagerObject::~ManagerObject() {
+    unregisterAdaptor();
+}
 
 void ManagerObject::domainAdded(const sdbus::ObjectPath& path) {
     sendIfPossible([&] {
@@ -34,7 +38,9 @@ void ManagerObject::hypervisorChanged() {
     });
 }
 
-std::vector<sdbus::ObjectPath> ManagerObject::ListDomains() { return Domains(); }
+std::vector<sdbus::ObjectPath> ManagerObject::ListDomains() {
+    return Domains();
+}
 
 sdbus::ObjectPath ManagerObject::LookupByName(const std::string& name) {
     const auto domain = daemon_.findByName(name);
@@ -59,14 +65,23 @@ std::vector<sdbus::Struct<std::string, bool, std::string, std::string>> ManagerO
     return findings;
 }
 
-std::string ManagerObject::Version() { return THERMOCLINE_VERSION; }
-std::string ManagerObject::HypervisorState() { return daemon_.hypervisorConnected() ? "connected" : "disconnected"; }
-std::string ManagerObject::HypervisorUri() { return hypervisorUri_; }
-std::string ManagerObject::HypervisorDetail() { return daemon_.hypervisorDetail(); }
+std::string ManagerObject::Version() {
+    return THERMOCLINE_VERSION;
+}
+std::string ManagerObject::HypervisorState() {
+    return daemon_.hypervisorConnected() ? "connected" : "disconnected";
+}
+std::string ManagerObject::HypervisorUri() {
+    return hypervisorUri_;
+}
+std::string ManagerObject::HypervisorDetail() {
+    return daemon_.hypervisorDetail();
+}
 
 std::vector<sdbus::ObjectPath> ManagerObject::Domains() {
     std::vector<sdbus::ObjectPath> paths;
-    for (const auto* domain : daemon_.domains()) paths.push_back(domainPath(domain->uuid()));
+    for (const auto* domain : daemon_.domains())
+        paths.push_back(domainPath(domain->uuid()));
     return paths;
 }
 

@@ -24,15 +24,17 @@ tl::expected<manager::Status, AttachFailure> parseReady(const std::string& line)
         if (json.at("ok").get<bool>()) return json.at("status").get<manager::Status>();
         return tl::unexpected<AttachFailure>(AttachFailure{manager::errorFromJson(json.at("error")), true});
     } catch (const nlohmann::json::exception& error) {
-        return failAttach(ErrorCode::internal,
-                          line.empty() ? "the manager process ended before it said that it was ready"
-                                       : fmt::format("the manager process said what is not understood: {}", error.what()),
-                          false);
+        return failAttach(
+            ErrorCode::internal,
+            line.empty() ? "the manager process ended before it said that it was ready"
+                         : fmt::format("the manager process said what is not understood: {}", error.what()),
+            false);
     }
 }
 
 std::string trimmed(std::string text) {
-    while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
+    while (!text.empty() && (text.back() == '\n' || text.back() == ' '))
+        text.pop_back();
     return text;
 }
 
@@ -48,7 +50,8 @@ struct ManagerProcesses::Child {
     std::function<void(Error)> onFailedStart;
 };
 
-ManagerProcesses::ManagerProcesses(EventLoop& loop, std::filesystem::path executable, std::chrono::milliseconds timeout)
+ManagerProcesses::ManagerProcesses(EventLoop& loop, std::filesystem::path executable,
+                                   std::chrono::milliseconds timeout)
     : loop_(loop), executable_(std::move(executable)), timeout_(timeout) {}
 
 ManagerProcesses::~ManagerProcesses() = default;
@@ -85,7 +88,8 @@ void ManagerProcesses::start(Children::iterator child, const std::vector<std::st
     });
 }
 
-void ManagerProcesses::run(pid_t vm, const std::filesystem::path& stateDirectory, const std::string& name, RunDone done) {
+void ManagerProcesses::run(pid_t vm, const std::filesystem::path& stateDirectory, const std::string& name,
+                           RunDone done) {
     const auto child = children_.insert(children_.end(), std::make_unique<Child>());
     // The ready line decides an attach; the exit decides it only where no good line came.
     const auto answered = std::make_shared<bool>(false);
@@ -110,12 +114,14 @@ void ManagerProcesses::run(pid_t vm, const std::filesystem::path& stateDirectory
                         false));
     };
     (*child)->onFailedStart = [done](Error error) {
-        done(failAttach(ErrorCode::systemError,
-                        fmt::format("{}; check the daemon's --manager option and the installation", error.message), true));
+        done(failAttach(
+            ErrorCode::systemError,
+            fmt::format("{}; check the daemon's --manager option and the installation", error.message),
+            true));
     };
     start(child,
-          {executable_.string(), "run", "--pid", std::to_string(vm), "--state-dir", stateDirectory.string(), "--name",
-           name, "--ready-fd", std::to_string(readyFd)},
+          {executable_.string(), "run", "--pid", std::to_string(vm), "--state-dir", stateDirectory.string(),
+           "--name", name, "--ready-fd", std::to_string(readyFd)},
           readyFd);
 }
 
@@ -124,13 +130,15 @@ void ManagerProcesses::cure(pid_t vm, const std::filesystem::path& stateDirector
     (*child)->onOutput = [](Child&) {};
     (*child)->onExit = [done, path = executable_.string()](Child& self, int status) {
         if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return done({});
-        done(fail(ErrorCode::systemError, fmt::format("{} cure {}{}{}", path,
-                                                      self.timedOut ? "did not end in time and was killed"
-                                                                    : describeWaitStatus(status),
-                                                      self.output.empty() ? "" : ": ", trimmed(self.output))));
+        done(fail(
+            ErrorCode::systemError,
+            fmt::format("{} cure {}{}{}", path,
+                        self.timedOut ? "did not end in time and was killed" : describeWaitStatus(status),
+                        self.output.empty() ? "" : ": ", trimmed(self.output))));
     };
     (*child)->onFailedStart = [done](Error error) { done(tl::unexpected<Error>(std::move(error))); };
-    start(child, {executable_.string(), "cure", "--pid", std::to_string(vm), "--state-dir", stateDirectory.string()},
+    start(child,
+          {executable_.string(), "cure", "--pid", std::to_string(vm), "--state-dir", stateDirectory.string()},
           errorFd);
 }
 

@@ -29,8 +29,9 @@ std::filesystem::path findManager() {
     std::error_code error;
     const auto own = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
     // The build tree has both in one folder; an installation has <prefix>/sbin and <prefix>/libexec.
-    for (const auto& candidate : {own / "thermocline-manager", own.parent_path() / "libexec" / "thermocline-manager",
-                                  own.parent_path() / "libexec" / "thermocline" / "thermocline-manager"})
+    for (const auto& candidate :
+         {own / "thermocline-manager", own.parent_path() / "libexec" / "thermocline-manager",
+          own.parent_path() / "libexec" / "thermocline" / "thermocline-manager"})
         if (::access(candidate.c_str(), X_OK) == 0) return candidate;
     return std::filesystem::path(THERMOCLINE_LIBEXECDIR) / "thermocline-manager";
 }
@@ -39,8 +40,10 @@ std::filesystem::path findManager() {
 
 std::variant<Options, ExitCode> parseOptions(int argc, char** argv) {
     Options options;
-    CLI::App app{"The Thermocline daemon: follows libvirt's domains and overcommits the memory of those it was told to.",
-                 "thermoclined"};
+    CLI::App app{
+        "The Thermocline daemon: follows libvirt's domains and overcommits the memory of those it was told "
+        "to.",
+        "thermoclined"};
     app.set_version_flag("--version", std::string("thermoclined ") + THERMOCLINE_VERSION);
     app.footer(footer);
     app.add_option("--bus", options.bus, "system, session, or a D-Bus address")->capture_default_str();
@@ -49,7 +52,8 @@ std::variant<Options, ExitCode> parseOptions(int argc, char** argv) {
         ->capture_default_str();
     app.add_option("--runtime-dir", options.runtimeDirectory, "where compressed pages are kept, in memory")
         ->capture_default_str();
-    app.add_option("--manager", options.manager, "path of thermocline-manager (default: beside this, else libexec)")
+    app.add_option("--manager", options.manager,
+                   "path of thermocline-manager (default: beside this, else libexec)")
         ->check(CLI::ExistingFile);
     app.add_option("--log-level", options.logLevel, "least important level that is logged")
         ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}))

@@ -47,7 +47,9 @@ bool QemuProcesses::matches(pid_t pid, const std::string& uuid) const {
 Result<pid_t> QemuProcesses::find(const std::string& uuid, const std::string& name) const {
     // libvirt forbids '/' in names; should one come by, it must not lead out of the directory.
     if (name.find('/') == std::string::npos)
-        if (const auto pid = parsePid(readFile(pidFileDirectory_ / (name + ".pid"))); pid && matches(*pid, uuid)) return *pid;
+        if (const auto pid = parsePid(readFile(pidFileDirectory_ / (name + ".pid")));
+            pid && matches(*pid, uuid))
+            return *pid;
 
     std::optional<pid_t> found;
     std::error_code ignored;
@@ -55,25 +57,30 @@ Result<pid_t> QemuProcesses::find(const std::string& uuid, const std::string& na
         const auto pid = parsePid(entry.path().filename().string());
         if (!pid || !matches(*pid, uuid)) continue;
         if (found)
-            return fail(ErrorCode::systemError,
-                        fmt::format("domain {}: processes {} and {} both claim its UUID {}; end the wrong one", name,
-                                    *found, *pid, uuid));
+            return fail(
+                ErrorCode::systemError,
+                fmt::format("domain {}: processes {} and {} both claim its UUID {}; end the wrong one", name,
+                            *found, *pid, uuid));
         found = pid;
     }
     if (!found)
-        return fail(ErrorCode::processGone, fmt::format("domain {}: no process has -uuid {} on its command line", name, uuid));
+        return fail(ErrorCode::processGone,
+                    fmt::format("domain {}: no process has -uuid {} on its command line", name, uuid));
     return *found;
 }
 
 Result<std::uint64_t> QemuProcesses::startTime(pid_t pid) const {
     const std::string stat = readFile(proc_ / std::to_string(pid) / "stat");
-    // The second field is the command in parentheses and may hold anything; fields are counted from its end on.
+    // The second field is the command in parentheses and may hold anything; fields are counted from its end
+    // on.
     const auto end = stat.rfind(')');
-    if (end == std::string::npos) return fail(ErrorCode::processGone, fmt::format("process {} is not there", pid));
+    if (end == std::string::npos)
+        return fail(ErrorCode::processGone, fmt::format("process {} is not there", pid));
     std::istringstream fields(stat.substr(end + 1));
     std::string field;
     constexpr int startTimeAfterCommand = 20;  // field 22 of proc(5)
-    for (int i = 0; i < startTimeAfterCommand; ++i) fields >> field;
+    for (int i = 0; i < startTimeAfterCommand; ++i)
+        fields >> field;
     std::uint64_t ticks = 0;
     if (std::from_chars(field.data(), field.data() + field.size(), ticks).ec != std::errc{})
         return fail(ErrorCode::systemError, fmt::format("/proc/{}/stat is not understood", pid));

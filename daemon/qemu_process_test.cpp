@@ -31,7 +31,8 @@ class QemuProcessesTest : public ::testing::Test {
     [[nodiscard]] static std::string qemu(const std::string& id) {
         const std::string text = "/usr/bin/qemu-system-x86_64|-name|guest=vm|-uuid|" + id + "|-display|none|";
         std::string line;
-        for (const char c : text) line += c == '|' ? '\0' : c;
+        for (const char c : text)
+            line += c == '|' ? '\0' : c;
         return line;
     }
     [[nodiscard]] std::filesystem::path proc() const { return directory_.path() / "proc"; }

@@ -24,7 +24,8 @@ constexpr const char* domainsName = "domain";
 Result<void> makeDirectory(const std::filesystem::path& path) {
     std::error_code error;
     std::filesystem::create_directories(path.parent_path(), error);
-    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return failErrno("make directory " + path.string());
+    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
+        return failErrno("make directory " + path.string());
     struct stat info {};
     if (::lstat(path.c_str(), &info) != 0) return failErrno("look at " + path.string());
     // Whoever owns this directory can pose as a manager: do not use one that somebody else prepared.
@@ -41,10 +42,12 @@ Result<bool> mountWhereNeeded(const std::filesystem::path& path) {
     if (info.f_type == TMPFS_MAGIC) return false;
     constexpr unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
     if (::mount("thermocline", path.c_str(), "tmpfs", flags, "mode=0700,size=100%,noswap") == 0) return true;
-    if (errno == EINVAL && ::mount("thermocline", path.c_str(), "tmpfs", flags, "mode=0700,size=100%") == 0) return true;
-    return failErrno(fmt::format("{} is not in memory and no tmpfs can be mounted on it (give --runtime-dir a directory on "
-                                 "a tmpfs)",
-                                 path.string()));
+    if (errno == EINVAL && ::mount("thermocline", path.c_str(), "tmpfs", flags, "mode=0700,size=100%") == 0)
+        return true;
+    return failErrno(fmt::format(
+        "{} is not in memory and no tmpfs can be mounted on it (give --runtime-dir a directory on "
+        "a tmpfs)",
+        path.string()));
 }
 
 }  // namespace
@@ -60,7 +63,9 @@ Result<RuntimeDirectory> RuntimeDirectory::open(std::filesystem::path path) {
 }
 
 RuntimeDirectory::RuntimeDirectory(RuntimeDirectory&& other) noexcept
-    : path_(std::move(other.path_)), mounted_(std::exchange(other.mounted_, false)), lock_(std::move(other.lock_)) {}
+    : path_(std::move(other.path_)),
+      mounted_(std::exchange(other.mounted_, false)),
+      lock_(std::move(other.lock_)) {}
 
 RuntimeDirectory::~RuntimeDirectory() {
     if (!mounted_) return;
@@ -72,7 +77,8 @@ RuntimeDirectory::~RuntimeDirectory() {
     }
     lock_.reset();
     if (::umount2(path_.c_str(), UMOUNT_NOFOLLOW) != 0)
-        spdlog::warn("cannot unmount {}: {}", path_.string(), std::error_code(errno, std::generic_category()).message());
+        spdlog::warn("cannot unmount {}: {}", path_.string(),
+                     std::error_code(errno, std::generic_category()).message());
 }
 
 Result<void> RuntimeDirectory::lock() {
@@ -82,9 +88,10 @@ Result<void> RuntimeDirectory::lock() {
     if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK) return failErrno("lock " + file.string());
         // The mount that we made on top cannot be the other daemon's, so mounted_ is false here.
-        return fail(ErrorCode::alreadyRunning, fmt::format("another thermoclined uses {}; stop it first, or give this one "
-                                                           "a --runtime-dir and a --bus of its own",
-                                                           path_.string()));
+        return fail(ErrorCode::alreadyRunning,
+                    fmt::format("another thermoclined uses {}; stop it first, or give this one "
+                                "a --runtime-dir and a --bus of its own",
+                                path_.string()));
     }
     return {};
 }
@@ -99,10 +106,8 @@ Result<std::filesystem::path> RuntimeDirectory::createDomain(const DomainRecord&
     THERMOCLINE_TRY(makeDirectory(directory));
     const auto file = directory / recordFileName;
     std::ofstream stream(file);
-    const nlohmann::json json{{"uuid", record.uuid},
-                              {"name", record.name},
-                              {"pid", record.pid},
-                              {"start_time", record.startTime}};
+    const nlohmann::json json{
+        {"uuid", record.uuid}, {"name", record.name}, {"pid", record.pid}, {"start_time", record.startTime}};
     stream << json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
     stream.close();
     if (!stream) return fail(ErrorCode::systemError, fmt::format("cannot write {}", file.string()));

@@ -22,7 +22,8 @@ class DatabaseTest : public ::testing::Test {
     void write(const std::string& sql) const {
         sqlite3* raw = nullptr;
         ASSERT_EQ(sqlite3_open(file().c_str(), &raw), SQLITE_OK);
-        ASSERT_EQ(sqlite3_exec(raw, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(raw);
+        ASSERT_EQ(sqlite3_exec(raw, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK)
+            << sqlite3_errmsg(raw);
         ASSERT_EQ(sqlite3_close(raw), SQLITE_OK);
     }
     [[nodiscard]] std::int64_t number(const char* sql) const {
@@ -52,18 +53,23 @@ class DatabaseTest : public ::testing::Test {
 TEST_F(DatabaseTest, makesANewFileOfThisSchemaForRootOnly) {
     ASSERT_TRUE(Database::open(file()));
     EXPECT_EQ(number("PRAGMA user_version"), 2);
-    EXPECT_EQ(number("SELECT count(*) FROM sqlite_schema WHERE name IN ('domain', 'history_raw', 'history_minute')"), 3);
+    EXPECT_EQ(
+        number(
+            "SELECT count(*) FROM sqlite_schema WHERE name IN ('domain', 'history_raw', 'history_minute')"),
+        3);
     struct stat info {};
     ASSERT_EQ(::stat(file().c_str(), &info), 0);
     EXPECT_EQ(info.st_mode & 0777U, 0600U);
 }
 
 TEST_F(DatabaseTest, bringsVersion1Forward) {
-    write("CREATE TABLE domain (id INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE,"
-          " managed INTEGER NOT NULL DEFAULT 0 CHECK (managed IN (0, 1)), limit_bytes INTEGER NOT NULL DEFAULT 0,"
-          " updated_at INTEGER NOT NULL) STRICT;"
-          "INSERT INTO domain VALUES (7, 'aaaa', 1, 536870912, 1700000000);"
-          "PRAGMA user_version = 1");
+    write(
+        "CREATE TABLE domain (id INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE,"
+        " managed INTEGER NOT NULL DEFAULT 0 CHECK (managed IN (0, 1)), limit_bytes INTEGER NOT NULL DEFAULT "
+        "0,"
+        " updated_at INTEGER NOT NULL) STRICT;"
+        "INSERT INTO domain VALUES (7, 'aaaa', 1, 536870912, 1700000000);"
+        "PRAGMA user_version = 1");
     auto database = Database::open(file());
     ASSERT_TRUE(database) << database.error().message;
     PolicyStore policies(*database);
@@ -74,8 +80,9 @@ TEST_F(DatabaseTest, bringsVersion1Forward) {
 }
 
 TEST_F(DatabaseTest, aFailedMigrationLeavesTheFileAsItWas) {
-    write("CREATE TABLE domain (id INTEGER PRIMARY KEY, uuid TEXT);"
-          "CREATE TABLE history_minute (something TEXT); PRAGMA user_version = 1");
+    write(
+        "CREATE TABLE domain (id INTEGER PRIMARY KEY, uuid TEXT);"
+        "CREATE TABLE history_minute (something TEXT); PRAGMA user_version = 1");
     EXPECT_FALSE(Database::open(file()));
     EXPECT_EQ(number("PRAGMA user_version"), 1);
     EXPECT_EQ(number("SELECT count(*) FROM sqlite_schema WHERE name = 'history_raw'"), 0);
@@ -109,7 +116,8 @@ TEST_F(DatabaseTest, refusesADamagedDatabase) {
         ASSERT_TRUE(database);
         ASSERT_TRUE(database->transaction([&]() -> Result<void> {
             PolicyStore policies(*database);
-            for (int i = 0; i < 2000; ++i) THERMOCLINE_TRY(policies.save(std::to_string(i), "vm", {}));
+            for (int i = 0; i < 2000; ++i)
+                THERMOCLINE_TRY(policies.save(std::to_string(i), "vm", {}));
             return {};
         }));
     }

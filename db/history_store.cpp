@@ -13,7 +13,9 @@ constexpr const char* columns =
     "memory, resident, staged, cold, store, metadata, used, mem_limit, "
     "faults, staged_faults, cold_faults, zero_faults, evicted_pages, stall_ns, stall_ratio_max";
 
-std::int64_t seconds(std::chrono::sys_seconds time) { return time.time_since_epoch().count(); }
+std::int64_t seconds(std::chrono::sys_seconds time) {
+    return time.time_since_epoch().count();
+}
 
 Sample readSample(const Statement& row, std::chrono::seconds span) {
     Sample sample;
@@ -23,8 +25,8 @@ Sample readSample(const Statement& row, std::chrono::seconds span) {
     for (double* level : {&sample.memory, &sample.resident, &sample.staged, &sample.cold, &sample.store,
                           &sample.metadata, &sample.used, &sample.limit})
         *level = row.columnReal(index++);
-    for (std::uint64_t* counter : {&sample.faults, &sample.stagedFaults, &sample.coldFaults, &sample.zeroFaults,
-                                   &sample.evictedPages, &sample.stallNanoseconds})
+    for (std::uint64_t* counter : {&sample.faults, &sample.stagedFaults, &sample.coldFaults,
+                                   &sample.zeroFaults, &sample.evictedPages, &sample.stallNanoseconds})
         *counter = row.columnUnsigned(index++);
     sample.stallRatioMax = row.columnReal(index);
     return sample;
@@ -36,8 +38,8 @@ void bindSample(Statement& insert, std::int64_t domain, const Sample& sample) {
     for (const double level : {sample.memory, sample.resident, sample.staged, sample.cold, sample.store,
                                sample.metadata, sample.used, sample.limit})
         insert.bind(position++, level);
-    for (const std::uint64_t counter : {sample.faults, sample.stagedFaults, sample.coldFaults, sample.zeroFaults,
-                                        sample.evictedPages, sample.stallNanoseconds})
+    for (const std::uint64_t counter : {sample.faults, sample.stagedFaults, sample.coldFaults,
+                                        sample.zeroFaults, sample.evictedPages, sample.stallNanoseconds})
         insert.bind(position++, counter);
     insert.bind(position, sample.stallRatioMax);
 }
@@ -62,9 +64,10 @@ Result<std::int64_t> HistoryStore::domainId(const std::string& uuid) {
 Result<void> HistoryStore::add(const std::vector<std::pair<std::string, Sample>>& samples) {
     if (samples.empty()) return {};
     return database_.transaction([&]() -> Result<void> {
-        auto insert = database_.prepare(fmt::format("INSERT OR REPLACE INTO history_raw (domain_id, time, {}) "
-                                                    "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                                                    columns));
+        auto insert =
+            database_.prepare(fmt::format("INSERT OR REPLACE INTO history_raw (domain_id, time, {}) "
+                                          "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                                          columns));
         if (!insert) return tl::unexpected<Error>(insert.error());
         for (const auto& [uuid, sample] : samples) {
             const auto id = domainId(uuid);
@@ -90,17 +93,20 @@ Result<void> HistoryStore::maintain() {
     return database_.transaction([&]() -> Result<void> {
         const auto begin = rolledUpTo();
         if (!begin) return tl::unexpected<Error>(begin.error());
-        // OR IGNORE: a clock that was set back must not make minutes again from what is left of their samples.
+        // OR IGNORE: a clock that was set back must not make minutes again from what is left of their
+        // samples.
         auto rollUp = database_.prepare(fmt::format(
             "INSERT OR IGNORE INTO history_minute (domain_id, time, {}) "
-            "SELECT domain_id, time / 60 * 60 AS minute, avg(memory), avg(resident), avg(staged), avg(cold), avg(store),"
+            "SELECT domain_id, time / 60 * 60 AS minute, avg(memory), avg(resident), avg(staged), avg(cold), "
+            "avg(store),"
             " avg(metadata), avg(used), avg(mem_limit), sum(faults), sum(staged_faults), sum(cold_faults),"
             " sum(zero_faults), sum(evicted_pages), sum(stall_ns), max(stall_ratio_max) "
             "FROM history_raw WHERE time >= ? AND time < ? GROUP BY domain_id, minute",
             columns));
         if (!rollUp) return tl::unexpected<Error>(rollUp.error());
         THERMOCLINE_TRY(rollUp->bind(1, std::min(*begin, end)).bind(2, end).run());
-        auto progress = database_.prepare("INSERT OR REPLACE INTO history_progress (only_row, rolled_up_to) VALUES (1, ?)");
+        auto progress = database_.prepare(
+            "INSERT OR REPLACE INTO history_progress (only_row, rolled_up_to) VALUES (1, ?)");
         if (!progress) return tl::unexpected<Error>(progress.error());
         THERMOCLINE_TRY(progress->bind(1, end).run());
         for (const auto& [table, keep] :

@@ -65,7 +65,8 @@ TEST_F(HistoryStoreTest, givesBackWhatWasAdded) {
 }
 
 TEST_F(HistoryStoreTest, rangeIsHalfOpen) {
-    for (int i = 0; i < 5; ++i) add("aaaa", sampleAt(minuteStart + seconds(i), i, 0, 0));
+    for (int i = 0; i < 5; ++i)
+        add("aaaa", sampleAt(minuteStart + seconds(i), i, 0, 0));
     const auto samples =
         history_.query("aaaa", minuteStart + seconds(1), minuteStart + seconds(3), Resolution::raw).value();
     ASSERT_EQ(samples.size(), 2U);
@@ -111,7 +112,8 @@ TEST_F(HistoryStoreTest, aMinuteThatIsNotOverIsNotRolledUp) {
 }
 
 TEST_F(HistoryStoreTest, minutesMissedWhileTheDaemonWasAwayAreMadeLater) {
-    for (int minute = 0; minute < 3; ++minute) add("aaaa", sampleAt(minuteStart + minutes(minute), 1, 1, 0));
+    for (int minute = 0; minute < 3; ++minute)
+        add("aaaa", sampleAt(minuteStart + minutes(minute), 1, 1, 0));
     now_ = minuteStart + hours(5);  // beyond the raw retention: rolled up before it is forgotten
     ASSERT_TRUE(history_.maintain());
     EXPECT_EQ(all("aaaa", Resolution::minute).size(), 3U);
@@ -151,8 +153,10 @@ TEST_F(HistoryStoreTest, automaticTakesTheFinestThatCoversTheStart) {
     add("aaaa", sampleAt(minuteStart, 1, 1, 0));
     now_ = minuteStart + minutes(30);
     ASSERT_TRUE(history_.maintain());
-    EXPECT_EQ(history_.query("aaaa", now_ - hours(1), now_, Resolution::automatic).value().at(0).span, seconds(1));
-    EXPECT_EQ(history_.query("aaaa", now_ - hours(2), now_, Resolution::automatic).value().at(0).span, seconds(60));
+    EXPECT_EQ(history_.query("aaaa", now_ - hours(1), now_, Resolution::automatic).value().at(0).span,
+              seconds(1));
+    EXPECT_EQ(history_.query("aaaa", now_ - hours(2), now_, Resolution::automatic).value().at(0).span,
+              seconds(60));
 }
 
 TEST_F(HistoryStoreTest, historyGoesWithItsDomain) {

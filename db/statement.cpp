@@ -31,8 +31,8 @@ std::string_view advice(int status) {
 tl::unexpected<Error> failSqlite(sqlite3* database, int status, std::string_view doing) {
     const char* const file = database != nullptr ? sqlite3_db_filename(database, "main") : nullptr;
     const char* const text = database != nullptr ? sqlite3_errmsg(database) : sqlite3_errstr(status);
-    return fail(ErrorCode::databaseError, fmt::format("database {}: {}: {}{}", file != nullptr ? file : "", doing, text,
-                                                      advice(status)));
+    return fail(ErrorCode::databaseError, fmt::format("database {}: {}: {}{}", file != nullptr ? file : "",
+                                                      doing, text, advice(status)));
 }
 
 Result<Statement> Statement::prepare(sqlite3* database, std::string_view sql) {
@@ -90,15 +90,22 @@ Result<void> Statement::run() {
     }
 }
 
-std::int64_t Statement::column(int index) const { return sqlite3_column_int64(handle_.get(), index); }
-std::uint64_t Statement::columnUnsigned(int index) const { return std::bit_cast<std::uint64_t>(column(index)); }
-double Statement::columnReal(int index) const { return sqlite3_column_double(handle_.get(), index); }
+std::int64_t Statement::column(int index) const {
+    return sqlite3_column_int64(handle_.get(), index);
+}
+std::uint64_t Statement::columnUnsigned(int index) const {
+    return std::bit_cast<std::uint64_t>(column(index));
+}
+double Statement::columnReal(int index) const {
+    return sqlite3_column_double(handle_.get(), index);
+}
 
 std::string Statement::columnText(int index) const {
     const auto* const text = sqlite3_column_text(handle_.get(), index);
-    return text == nullptr ? std::string()
-                           : std::string(reinterpret_cast<const char*>(text),
-                                         static_cast<std::size_t>(sqlite3_column_bytes(handle_.get(), index)));
+    return text == nullptr
+               ? std::string()
+               : std::string(reinterpret_cast<const char*>(text),
+                             static_cast<std::size_t>(sqlite3_column_bytes(handle_.get(), index)));
 }
 
 }  // namespace thermocline::db

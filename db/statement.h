@@ -12,8 +12,8 @@
 
 namespace thermocline::db {
 
-/// One prepared SQL statement, finalized with the object. Values are bound by position from 1, columns read from 0,
-/// as in SQLite's own interface. Errors are databaseError with SQLite's text and the statement.
+/// One prepared SQL statement, finalized with the object. Values are bound by position from 1, columns read
+/// from 0, as in SQLite's own interface. Errors are databaseError with SQLite's text and the statement.
 /// Belongs to the thread of its Database; must not outlive it.
 class Statement {
   public:
@@ -46,7 +46,8 @@ class Statement {
     int bindStatus_ = SQLITE_OK;  ///< first failed bind, reported by step()
 };
 
-/// databaseError for `status` of `database`: what was being done, SQLite's words, and what to do where that is known.
+/// databaseError for `status` of `database`: what was being done, SQLite's words, and what to do where that
+/// is known.
 tl::unexpected<Error> failSqlite(sqlite3* database, int status, std::string_view doing);
 
 }  // namespace thermocline::db

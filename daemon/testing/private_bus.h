@@ -23,10 +23,11 @@ class PrivateBus {
     /// Everyone may do everything, save what `policy` (elements of <policy>) says.
     explicit PrivateBus(const std::filesystem::path& directory, const std::string& policy = {}) {
         const auto configuration = directory / "bus.conf";
-        std::ofstream(configuration) << "<busconfig><listen>unix:path=" << (directory / "bus.sock").string()
-                                     << "</listen><auth>EXTERNAL</auth><policy context='default'>"
-                                        "<allow send_destination='*'/><allow receive_sender='*'/><allow own='*'/>"
-                                     << policy << "</policy></busconfig>";
+        std::ofstream(configuration)
+            << "<busconfig><listen>unix:path=" << (directory / "bus.sock").string()
+            << "</listen><auth>EXTERNAL</auth><policy context='default'>"
+               "<allow send_destination='*'/><allow receive_sender='*'/><allow own='*'/>"
+            << policy << "</policy></busconfig>";
         std::array<int, 2> ends{};
         if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw std::runtime_error("pipe2");
         const UniqueFd readEnd(ends[0]);
@@ -35,10 +36,17 @@ class PrivateBus {
         posix_spawn_file_actions_init(&actions);
         posix_spawn_file_actions_adddup2(&actions, writeEnd.get(), 1);
         // setpriv: a test program that crashes takes its bus with it.
-        std::array<std::string, 8> words{"setpriv",       "--pdeathsig", "TERM", "dbus-daemon", "--nofork", "--nopidfile",
-                                         "--print-address=1", "--config-file=" + configuration.string()};
+        std::array<std::string, 8> words{"setpriv",
+                                         "--pdeathsig",
+                                         "TERM",
+                                         "dbus-daemon",
+                                         "--nofork",
+                                         "--nopidfile",
+                                         "--print-address=1",
+                                         "--config-file=" + configuration.string()};
         std::array<char*, 9> argv{};
-        for (std::size_t i = 0; i < words.size(); ++i) argv[i] = words[i].data();
+        for (std::size_t i = 0; i < words.size(); ++i)
+            argv[i] = words[i].data();
         const int status = ::posix_spawnp(&pid_, "setpriv", &actions, nullptr, argv.data(), environ);
         posix_spawn_file_actions_destroy(&actions);
         writeEnd.reset();
