@@ -8,30 +8,26 @@
 #include <string_view>
 
 #include "common/error.h"
+#include "daemon/domain_environment.h"
 #include "daemon/event_loop.h"
 #include "daemon/hypervisor.h"
 #include "daemon/manager_client.h"
-#include "daemon/manager_process.h"
-#include "daemon/qemu_process.h"
-#include "daemon/runtime_directory.h"
-#include "db/policy_store.h"
-#include "memory/support.h"
 
 namespace thermocline {
 
 /// One libvirt domain: its policy, and the life of its manager.
 ///
-///     state     | event                         | next      | what is done
-///     detached  | attach, or managed and runs   | attaching | state directory, start `run`
-///     attaching | ready                         | attached  | connect, subscribe, apply the limit
-///     attaching | refused                       | detached  | directory removed; the manager undid
-///     everything attaching | manager died                  | as cured  | `cure`: detached where it succeeds,
-///     else failed attached  | detach                        | detaching | `detach`, then the manager's end,
-///     then `cure` detaching | error                         | attached  | policy and limit as before
-///     detaching | cured                         | detached  | directory removed
-///     any       | the VM's process ends         | detached  | once the manager ended too: directory removed
-///     any       | manager ends, VM lives        | failed    | files kept: the VM's faults wait for them
-///     failed    | detach                        | as cured  | `cure`: detached where it succeeds
+///     state     | event                 | next      | what is done
+///     detached  | attach, or by policy  | attaching | state directory, start `run`
+///     attaching | ready                 | attached  | connect, subscribe, apply the limit
+///     attaching | refused               | detached  | directory removed
+///     attaching | manager died          | as cured  | `cure`: detached, or failed
+///     attached  | detach                | detaching | `detach`, the manager's end, `cure`
+///     detaching | error                 | attached  | policy and limit as before
+///     detaching | cured                 | detached  | directory removed
+///     any       | the VM's process ends | detached  | once the manager ended too: directory removed
+///     any       | manager ends, VM not  | failed    | files kept: the VM's faults wait for them
+///     failed    | detach                | as cured  | `cure`: detached, or failed
 ///
 /// What a request must remember is saved before it is done, and put back where it fails.
 /// Belongs to the loop's thread. REQUIRES: idle() when destroyed, or the loop runs no more.
@@ -40,18 +36,7 @@ class Domain : private ManagerClient::Listener {
     enum class State { detached, attaching, attached, detaching, failed };
     using Done = std::function<void(Result<void>)>;
 
-    /// Everything outside that a domain uses; must outlive it.
-    struct Environment {
-        EventLoop& loop;
-        ManagerProcesses& managers;
-        db::PolicyStore& policies;
-        const QemuProcesses& processes;
-        const RuntimeDirectory& runtime;
-        std::function<Result<memory::GuestSupport>(pid_t)> probe;
-        std::function<void(Domain&)> changed;  ///< anything that the accessors below say
-        /// How long a manager may take to end once it has nothing to do any more.
-        std::chrono::milliseconds endPatience = std::chrono::seconds(10);
-    };
+    using Environment = DomainEnvironment;
 
     Domain(Environment& environment, std::string uuid, std::string name);
     ~Domain() override;

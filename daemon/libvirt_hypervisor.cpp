@@ -155,8 +155,8 @@ struct LibvirtHypervisor::Worker : std::enable_shared_from_this<Worker> {
     void handle(Event event);
     std::optional<Connection> connect(std::string& why);
 
-    // libvirt's callbacks, on its event thread. Their opaque pointer owns a share of the worker (see
-    // share()).
+    // libvirt's callbacks, on its event thread. The opaque pointer of domain events owns a share of the
+    // worker: libvirt may still hold one for a moment after the connection was closed.
     using Share = std::shared_ptr<Worker>;
     Share* share() { return new Share(shared_from_this()); }
     static void freeShare(void* opaque) { delete static_cast<Share*>(opaque); }

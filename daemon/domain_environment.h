@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <functional>
+
+#include "common/error.h"
+#include "daemon/event_loop.h"
+#include "daemon/manager_process.h"
+#include "daemon/qemu_process.h"
+#include "daemon/runtime_directory.h"
+#include "db/policy_store.h"
+#include "memory/support.h"
+
+namespace thermocline {
+
+class Domain;
+
+/// Everything outside that a Domain uses; must outlive it. Belongs to the loop's thread.
+struct DomainEnvironment {
+    EventLoop& loop;
+    ManagerProcesses& managers;
+    db::PolicyStore& policies;
+    const QemuProcesses& processes;
+    const RuntimeDirectory& runtime;
+    std::function<Result<memory::GuestSupport>(pid_t)> probe;
+    std::function<void(Domain&)> changed;  ///< anything that the accessors below say
+    /// How long a manager may take to end once it has nothing to do any more.
+    std::chrono::milliseconds endPatience = std::chrono::seconds(10);
+};
+
+}  // namespace thermocline
