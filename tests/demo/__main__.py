@@ -36,7 +36,7 @@ def _run_in(stack, options, terminal):
                                  "runs already, used as it is"))
     bus, where = _choose_bus(testbed)
     stack.enter_context(bus)
-    daemon = ThermoclineDaemon(bus.address, testbed.run_dir / "thermocline")
+    daemon = ThermoclineDaemon(bus.address, testbed.run_dir / "daemon")
     stack.callback(daemon.close)
     terminal.step(f"thermoclined on {where}")
     client = daemon.start()

@@ -13,6 +13,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
+from testbed.abandoned import clear_abandoned_runs
 from testbed.host_services import CONNECT_URI
 from testbed.paths import ROOT
 from testbed.sizes import MIB
@@ -45,8 +46,8 @@ def _processes():
         with contextlib.suppress(OSError):
             command = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else [b""]
             program = os.path.basename(command[0])
-            if program in (b"thermoclined", b"thermocline-manager") and any(b"/dev/shm/thermocline-" in word and
-                                                                             b"-test-" not in word for word in command):
+            if program in (b"thermoclined", b"thermocline-manager") and any(
+                    b"/dev/shm/thermocline-run-" in word for word in command):
                 found.append(entry.name)
     return sorted(found)
 
@@ -92,4 +93,17 @@ def test_demo_interrupted_leaves_nothing(testbed, number, moment):
                 child.send_signal(number)
                 moment = "\0"  # once
     assert child.wait(60) == 128 + number, "".join(said)
+    assert _host_state() == before
+
+
+def test_what_a_killed_demo_left_is_cleared_by_the_next_run(testbed):
+    before = _host_state()
+    child = subprocess.Popen(_DEMO, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                             start_new_session=True)
+    with child.stdout:
+        assert any("hard limit" in line for line in child.stdout)
+        child.kill()
+    child.wait(10)
+    assert _host_state() != before
+    assert len(clear_abandoned_runs()) == 1
     assert _host_state() == before

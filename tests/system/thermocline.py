@@ -18,7 +18,7 @@ class Thermocline:
     def __init__(self, testbed, start=True):
         self._testbed = testbed
         self._start = start
-        self._name = f"thermocline-{next(_counter)}"
+        self._name = f"daemon-{next(_counter)}"
         self.client = None
 
     def __enter__(self):

@@ -151,13 +151,18 @@ class Guest:
             if self._defined:
                 self.domain().undefine()
                 self._defined = False
-            (_LIBVIRT_LOGS / f"{self.name}.log").unlink(missing_ok=True)
+            remove_libvirt_log(self.name)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self.close()
+
+
+def remove_libvirt_log(name):
+    """libvirt keeps one per domain name, for ever."""
+    (_LIBVIRT_LOGS / f"{name}.log").unlink(missing_ok=True)
 
 
 def unique_name(purpose):

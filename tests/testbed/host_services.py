@@ -16,6 +16,7 @@ from .processes import OwnedProcess
 CONNECT_URI = "qemu:///system"
 _BUS_SOCKET = Path("/run/dbus/system_bus_socket")
 _BUS_PID = Path("/run/dbus/pid")
+_BUS_NOTE = "system-bus.pid"  # in the run's directory: the bus that this run started
 _VIRTLOGD_SOCKET = Path("/run/libvirt/virtlogd-sock")
 
 # Errors come as exceptions; libvirt's C library would print each one to stderr as well.
@@ -54,6 +55,23 @@ def _run(*command):
         raise TestbedError(f"cannot start {command[0]}: {result.stderr.strip() or result.stdout.strip()}")
 
 
+def _remove_bus_files():
+    # dbus-daemon leaves these behind.
+    _BUS_PID.unlink(missing_ok=True)
+    _BUS_SOCKET.unlink(missing_ok=True)
+
+
+def end_system_bus(run_dir):
+    """Ends the system bus where the run of that directory started it. For runs that could not do so themselves."""
+    note = run_dir / _BUS_NOTE
+    if note.exists() and _BUS_PID.exists() and note.read_text() == _BUS_PID.read_text().strip():
+        try:
+            OwnedProcess(int(note.read_text()), "dbus-daemon").end()
+        except ProcessLookupError:
+            pass
+        _remove_bus_files()
+
+
 class HostServices:
     """Context manager. `started` names what was not running before."""
 
@@ -82,9 +100,8 @@ class HostServices:
     def __exit__(self, *_):
         for name in reversed(list(self._owned)):
             self._owned.pop(name).end()
-            if name == "dbus-daemon":  # leaves these behind
-                _BUS_PID.unlink(missing_ok=True)
-                _BUS_SOCKET.unlink(missing_ok=True)
+            if name == "dbus-daemon":
+                _remove_bus_files()
 
     @property
     def owns_libvirtd(self):
@@ -105,7 +122,9 @@ class HostServices:
         if _BUS_PID.exists() and not os.path.exists(f"/proc/{_BUS_PID.read_text().strip()}"):
             _BUS_PID.unlink()
         _run("dbus-daemon", "--system", "--fork")
-        self._owned["dbus-daemon"] = OwnedProcess(int(_BUS_PID.read_text()), "dbus-daemon")
+        pid = int(_BUS_PID.read_text())
+        (self._run_dir / _BUS_NOTE).write_text(str(pid))
+        self._owned["dbus-daemon"] = OwnedProcess(pid, "dbus-daemon")
 
     def _start_daemon(self, name):
         pid_file = self._run_dir / f"{name}.pid"

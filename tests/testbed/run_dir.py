@@ -1,18 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """A directory for one run: sockets, logs, state. On tmpfs, as the cold store must be, with a short path, because a socket's
-may not exceed 107 bytes, and open to libvirt's QEMU user, which a home directory often is not."""
+may not exceed 107 bytes, and open to libvirt's QEMU user, which a home directory often is not. A lock in it is held as long
+as the run lives, so that what a killed run left behind is known as such."""
 
 import contextlib
+import fcntl
 import shutil
 import tempfile
 from pathlib import Path
 
+_PARENT = Path("/dev/shm")
+_PREFIX = "thermocline-run-"
+_LOCK = "lock"
+
 
 @contextlib.contextmanager
 def run_directory():
-    path = Path(tempfile.mkdtemp(prefix="thermocline-", dir="/dev/shm"))
+    path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_PARENT))
     path.chmod(0o711)
     try:
-        yield path
+        with open(path / _LOCK, "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield path
     finally:
         shutil.rmtree(path)
+
+
+def abandoned_run_directories():
+    """Those whose run is dead."""
+    found = []
+    for path in _PARENT.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError), open(path / _LOCK, encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found.append(path)
+    return found

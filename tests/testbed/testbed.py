@@ -4,6 +4,7 @@
 import contextlib
 import signal
 
+from .abandoned import clear_abandoned_runs
 from .accelerator import choose_accelerator
 from .bus import PrivateBus
 from .guest import Guest, unique_name
@@ -20,6 +21,7 @@ class Testbed:
     __test__ = False
 
     def __enter__(self):
+        clear_abandoned_runs()
         with contextlib.ExitStack() as stack:
             stack.enter_context(kvm_device_for_libvirt())
             self.run_dir = stack.enter_context(run_directory())
