@@ -2,9 +2,13 @@
 // The D-Bus surface, over a real bus of its own; libvirt is a fake, VMs and managers only sit there.
 #include "daemon/bus.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdio.h>
+#include <unistd.h>
 
+#include <array>
 #include <future>
 #include <mutex>
 
@@ -339,6 +343,71 @@ TEST(BusForbidden, aPolicyThatKeepsTheNameFromUsIsTold) {
     ASSERT_FALSE(published);
     EXPECT_EQ(published.error().code, ErrorCode::permissionDenied);
     EXPECT_THAT(published.error().message, HasSubstr("org.thermocline1.conf"));
+}
+
+/// Runs dbus-send as `user` and says whether the bus let the call through: what the service answers does not
+/// matter.
+bool mayCall(const std::string& address, const std::string& user, const std::string& object,
+             const std::string& call) {
+    const std::string command = fmt::format(
+        "setpriv --reuid {} --clear-groups dbus-send --bus={} --print-reply --dest=org.thermocline1 {} {} "
+        "2>&1",
+        user, address, object, call);
+    std::FILE* const output = ::popen(command.c_str(), "r");
+    std::string text;
+    std::array<char, 256> line{};
+    while (std::fgets(line.data(), line.size(), output) != nullptr)
+        text += line.data();
+    const int status = ::pclose(output);
+    if (status == 0 || text.find("org.thermocline1.Error.") != std::string::npos) return true;
+    EXPECT_THAT(text, HasSubstr("org.freedesktop.DBus.Error.AccessDenied"));
+    return false;
+}
+
+TEST(BusPolicy, everyoneMayLookAndOnlyRootMayChange) {
+    if (::geteuid() != 0) GTEST_SKIP() << "needs root to become others";
+    const thermocline::testing::TemporaryDirectory directory;
+    const auto dbus = testing::PrivateBus::likeTheSystemBus(directory.path(), THERMOCLINE_BUS_POLICY);
+    EventLoop loop;
+    db::Database database = db::Database::open(directory.path() / "thermocline.db").value();
+    RuntimeDirectory runtime = RuntimeDirectory::open(directory.path() / "run").value();
+    const QemuProcesses processes(directory.path());
+    testing::FakeHypervisor hypervisor;
+    Daemon daemon({loop, hypervisor, database, runtime, processes, "/nonexistent"});
+    auto bus = Bus::connect(loop, dbus.address()).value();
+    const auto published = bus->publish(daemon, uri, [] {});
+    ASSERT_TRUE(published) << published.error().message;
+    daemon.start(*bus);
+    hypervisor.listener().hypervisorConnected({{uuid, "vm", false, false, 512 * mib}});
+
+    const std::string root = Bus::rootPath;
+    const std::string manager = "org.thermocline1.Manager.";
+    const std::string domain = "org.thermocline1.Domain.";
+    const std::vector<std::pair<std::string, std::string>> reading{
+        {root, manager + "ListDomains"},
+        {root, manager + "LookupByName string:vm"},
+        {root, manager + "LookupByUuid string:" + uuid},
+        {root, manager + "Doctor"},
+        {root, "org.freedesktop.DBus.ObjectManager.GetManagedObjects"},
+        {path, domain + "GetHistory uint64:0 uint64:0 string:raw"},
+        {path, "org.freedesktop.DBus.Properties.GetAll string:org.thermocline1.Domain"},
+        {path, "org.freedesktop.DBus.Introspectable.Introspect"},
+    };
+    const std::vector<std::pair<std::string, std::string>> changing{{path, domain + "Attach"},
+                                                                    {path, domain + "Detach"},
+                                                                    {path, domain + "SetLimit uint64:1"},
+                                                                    {path, domain + "ClearLimit"}};
+    auto checks = std::async(std::launch::async, [&] {
+        for (const auto& [object, call] : reading)
+            EXPECT_TRUE(mayCall(dbus.address(), "65534", object, call)) << call;
+        for (const auto& [object, call] : changing) {
+            EXPECT_FALSE(mayCall(dbus.address(), "65534", object, call)) << call;
+            EXPECT_TRUE(mayCall(dbus.address(), "0", object, call)) << call;
+        }
+    });
+    const auto tick = loop.every(2ms, [] {});
+    EXPECT_TRUE(loop.runUntil([&] { return checks.wait_for(0s) == std::future_status::ready; }, 30s));
+    bus.reset();
 }
 
 TEST(BusForbidden, noBusIsTold) {

@@ -21,13 +21,47 @@ namespace thermocline::testing {
 class PrivateBus {
   public:
     /// Everyone may do everything, save what `policy` (elements of <policy>) says.
-    explicit PrivateBus(const std::filesystem::path& directory, const std::string& policy = {}) {
-        const auto configuration = directory / "bus.conf";
-        std::ofstream(configuration)
-            << "<busconfig><listen>unix:path=" << (directory / "bus.sock").string()
-            << "</listen><auth>EXTERNAL</auth><policy context='default'>"
-               "<allow send_destination='*'/><allow receive_sender='*'/><allow own='*'/>"
-            << policy << "</policy></busconfig>";
+    explicit PrivateBus(const std::filesystem::path& directory, const std::string& policy = {})
+        : PrivateBus(directory, Configuration{"<policy context='default'><allow send_destination='*'/>"
+                                              "<allow receive_sender='*'/><allow own='*'/>" +
+                                              policy + "</policy>"}) {}
+    /// As closed as the system bus is by default, for every user, opened by the policy file of one service.
+    static PrivateBus likeTheSystemBus(const std::filesystem::path& directory,
+                                       const std::string& policyFile) {
+        std::filesystem::permissions(directory, std::filesystem::perms::all);
+        return PrivateBus(
+            directory,
+            Configuration{
+                "<policy context='default'><allow user='*'/><deny own='*'/><deny send_type='method_call'/>"
+                "<allow send_type='signal'/>"
+                "<allow send_requested_reply='true' send_type='method_return'/>"
+                "<allow send_requested_reply='true' send_type='error'/>"
+                "<allow receive_type='method_call'/><allow receive_type='method_return'/>"
+                "<allow receive_type='error'/><allow receive_type='signal'/>"
+                "<allow send_destination='org.freedesktop.DBus'/></policy>"
+                "<include>" +
+                policyFile + "</include>"});
+    }
+    PrivateBus(const PrivateBus&) = delete;
+    PrivateBus& operator=(const PrivateBus&) = delete;
+    ~PrivateBus() { end(); }
+
+    [[nodiscard]] const std::string& address() const { return address_; }
+    void end() {
+        if (pid_ == 0) return;
+        ::kill(pid_, SIGTERM);
+        ::waitpid(pid_, nullptr, 0);
+        pid_ = 0;
+    }
+
+  private:
+    struct Configuration {
+        std::string policies;
+    };
+    PrivateBus(const std::filesystem::path& directory, const Configuration& configuration) {
+        const auto file = directory / "bus.conf";
+        std::ofstream(file) << "<busconfig><listen>unix:path=" << (directory / "bus.sock").string()
+                            << "</listen><auth>EXTERNAL</auth>" << configuration.policies << "</busconfig>";
         std::array<int, 2> ends{};
         if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw std::runtime_error("pipe2");
         const UniqueFd readEnd(ends[0]);
@@ -43,7 +77,7 @@ class PrivateBus {
                                          "--nofork",
                                          "--nopidfile",
                                          "--print-address=1",
-                                         "--config-file=" + configuration.string()};
+                                         "--config-file=" + file.string()};
         std::array<char*, 9> argv{};
         for (std::size_t i = 0; i < words.size(); ++i)
             argv[i] = words[i].data();
@@ -56,19 +90,7 @@ class PrivateBus {
         if (size <= 1) throw std::runtime_error("dbus-daemon does not start");
         address_.assign(address.data(), static_cast<std::size_t>(size) - 1);
     }
-    PrivateBus(const PrivateBus&) = delete;
-    PrivateBus& operator=(const PrivateBus&) = delete;
-    ~PrivateBus() { end(); }
 
-    [[nodiscard]] const std::string& address() const { return address_; }
-    void end() {
-        if (pid_ == 0) return;
-        ::kill(pid_, SIGTERM);
-        ::waitpid(pid_, nullptr, 0);
-        pid_ = 0;
-    }
-
-  private:
     pid_t pid_ = 0;
     std::string address_;
 };
