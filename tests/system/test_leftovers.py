@@ -16,6 +16,7 @@ import pytest
 from testbed.abandoned import clear_abandoned_runs
 from testbed.host_services import CONNECT_URI
 from testbed.paths import ROOT
+from testbed.run_dir import abandoned_run_directories
 from testbed.sizes import MIB
 
 from .thermocline import Thermocline
@@ -24,6 +25,7 @@ _DEMO = [sys.executable, "-m", "demo", "--memory", "256MiB"]
 
 
 def _host_state():
+    """What of ours is on the host, without what belongs to other runs that are alive (a demo on another terminal)."""
     sysctls = {path: path.read_text() for path in (Path("/proc/sys/vm/unprivileged_userfaultfd"),
                                                    Path("/proc/sys/vm/overcommit_memory"),
                                                    Path("/proc/sys/vm/nr_hugepages"))}
@@ -32,24 +34,31 @@ def _host_state():
     mounts = set(Path("/proc/self/mounts").read_text().splitlines())
     domains = {domain.name() for domain in libvirt.open(CONNECT_URI).listAllDomains()}
     return {"sysctls": sysctls, "files": _ours(files), "mounts": _ours(mounts), "domains": _ours(domains),
-            "processes": _processes()}
+            "processes": _ours(_daemons())}
 
 
-def _ours(names):
-    # Unit tests that somebody runs meanwhile have names of their own.
-    return sorted(name for name in names if "thermocline" in name and not re.search("thermocline-(test|rig)-", name))
+def _ours(texts):
+    return sorted(text for text in texts if "thermocline" in text and not _of_another_run(text))
 
 
-def _processes():
-    found = []
+def _of_another_run(text):
+    if re.search("thermocline-(test|rig)-", text):
+        return True  # a unit test's
+    directory = re.search("/dev/shm/thermocline-run-[^/ ]+", text)
+    if directory:
+        return Path(directory[0]) not in abandoned_run_directories()
+    runner = re.search(r"thermocline-[a-z0-9-]+?-(\d+)-\d+", text)
+    return bool(runner) and int(runner[1]) != os.getpid() and os.path.exists(f"/proc/{runner[1]}")
+
+
+def _daemons():
+    found = set()
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            command = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else [b""]
-            program = os.path.basename(command[0])
-            if program in (b"thermoclined", b"thermocline-manager") and any(
-                    b"/dev/shm/thermocline-run-" in word for word in command):
-                found.append(entry.name)
-    return sorted(found)
+            command = (entry / "cmdline").read_bytes().decode(errors="replace") if entry.name.isdigit() else ""
+            if os.path.basename(command.split("\0")[0]) in ("thermoclined", "thermocline-manager"):
+                found.add(f"{entry.name} {command}".replace("\0", " "))
+    return found
 
 
 def test_nothing_is_left_of_a_managed_guest(testbed, own_guest):
