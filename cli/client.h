@@ -50,8 +50,8 @@ struct HistorySample {
     bool operator==(const HistorySample&) const = default;
 };
 
-/// thermoclined over D-Bus, as blocking calls. Failures carry the exit code that they mean. Not thread-safe:
-/// one client per thread.
+/// thermoclined over D-Bus, as blocking calls. Failures carry the
+/// exit code that they mean. Not thread-safe: one client per thread.
 class Client {
   public:
     /// `bus`: "system", "session" or an address. Failures: unreachable.

@@ -26,8 +26,8 @@ void addLimitCommand(CLI::App& app, Common& common) {
     command->add_option("SIZE", *size, "a size, or none")->required();
     command->callback([&common, name, size] {
         common.run = [&common, name, size]() -> Expected<ExitCode> {
-            // A mistake is told before anything is asked of the daemon. 0 is a size, if no limit: the daemon
-            // says so.
+            // A mistake is told before anything is asked of the
+            // daemon. 0 is a size, if no limit: the daemon says so.
             std::optional<std::uint64_t> bytes;
             if (*size != "none") {
                 const auto parsed = parseByteSize(*size);

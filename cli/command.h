@@ -10,8 +10,8 @@
 
 namespace thermocline::cli {
 
-/// What all sub-commands share. Each lives in its own pair of files, cmd_<name>, whose one function registers
-/// it with the parser; the command that was given on the command line leaves its work in `run`.
+/// What all sub-commands share. Each lives in its own pair of files, cmd_<name>, whose one function
+/// registers it with the parser; the command that was given on the command line leaves its work in `run`.
 struct Common {
     std::string bus = "system";
     bool json = false;

@@ -18,8 +18,8 @@ enum class ExitCode : int {
     notSupported = 5,  ///< this host or VM cannot be overcommitted
 };
 
-/// Why a command did not succeed: how to end, the error's stable name (as on D-Bus, without the prefix), and
-/// a sentence for a person.
+/// Why a command did not succeed: how to end, the error's stable name
+/// (as on D-Bus, without the prefix), and a sentence for a person.
 struct Failure {
     ExitCode code = ExitCode::failure;
     std::string name;

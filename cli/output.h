@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// How everything looks that thermoctl prints: tables, colours, JSON. The only place that knows of either.
-// Plain functions and values; one thread.
+// How everything looks that thermoctl prints: tables, colours, JSON. The
+// only place that knows of either. Plain functions and values; one thread.
 
 #include <cstdint>
 #include <cstdio>

@@ -18,10 +18,10 @@ namespace thermocline {
 class ManagerObject;
 class DomainObject;
 
-/// The daemon on D-Bus (docs/dbus.md): the connection, which runs inside the core loop, the name, and one
-/// object for the daemon and for each domain. Belongs to the loop's thread: D-Bus requests are handled there
-/// and may use everything else without locks; long ones answer later. REQUIRES: destroyed before the daemon
-/// that it shows.
+/// The daemon on D-Bus (docs/dbus.md): the connection, which runs inside the core
+/// loop, the name, and one object for the daemon and for each domain. Belongs to the
+/// loop's thread: D-Bus requests are handled there and may use everything else without
+/// locks; long ones answer later. REQUIRES: destroyed before the daemon that it shows.
 class Bus : public Daemon::Observer {
   public:
     static constexpr const char* name = "org.thermocline1";
@@ -61,8 +61,8 @@ class Bus : public Daemon::Observer {
     std::map<std::string, std::unique_ptr<DomainObject>> domains_;  ///< by UUID
 };
 
-/// Runs `emit`, which sends signals. They are lost with the connection, which is told elsewhere, and no
-/// reason to fail.
+/// Runs `emit`, which sends signals. They are lost with the
+/// connection, which is told elsewhere, and no reason to fail.
 void sendIfPossible(const std::function<void()>& emit);
 /// An error as it goes over the bus: org.thermocline1.Error.<name> with the message.
 sdbus::Error toBusError(const Error& error);

@@ -345,8 +345,8 @@ TEST(BusForbidden, aPolicyThatKeepsTheNameFromUsIsTold) {
     EXPECT_THAT(published.error().message, HasSubstr("org.thermocline1.conf"));
 }
 
-/// Runs dbus-send as `user` and says whether the bus let the call through: what the service answers does not
-/// matter.
+/// Runs dbus-send as `user` and says whether the bus let the
+/// call through: what the service answers does not matter.
 bool mayCall(const std::string& address, const std::string& user, const std::string& object,
              const std::string& call) {
     const std::string command = fmt::format(

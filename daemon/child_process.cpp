@@ -129,8 +129,8 @@ void ChildProcess::readOutput() {
 void ChildProcess::reap() {
     int status = 0;
     if (::waitpid(pid_, &status, WNOHANG) == 0) return;
-    // What the child wrote before it ended is in the pipe; a grandchild that holds the pipe open does not
-    // delay the end.
+    // What the child wrote before it ended is in the pipe; a
+    // grandchild that holds the pipe open does not delay the end.
     if (handlers_.onOutput) {
         readOutput();
         if (handlers_.onOutput) std::exchange(handlers_.onOutput, nullptr)(std::move(text_));

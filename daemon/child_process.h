@@ -14,9 +14,9 @@
 
 namespace thermocline {
 
-/// A process that was started by us: in a session of its own (a signal to the daemon's group is not meant for
-/// it), with no descriptors but 0 (/dev/null), 1, 2 and one pipe that is read here, and with default signal
-/// handling. Destroying the object neither ends nor reaps the process. Belongs to the loop's thread.
+/// A process that was started by us: in a session of its own (a signal to the daemon's group is not meant
+/// for it), with no descriptors but 0 (/dev/null), 1, 2 and one pipe that is read here, and with default
+/// signal handling. Destroying the object neither ends nor reaps the process. Belongs to the loop's thread.
 class ChildProcess {
   public:
     struct Handlers {
@@ -27,8 +27,8 @@ class ChildProcess {
     };
     static constexpr std::size_t maxOutputBytes = 64 * 1024;
 
-    /// `argv[0]` is the path. `outputFd`: the descriptor that the pipe has in the child. A handler may
-    /// destroy the object.
+    /// `argv[0]` is the path. `outputFd`: the descriptor that the
+    /// pipe has in the child. A handler may destroy the object.
     static Result<std::unique_ptr<ChildProcess>> spawn(EventLoop& loop, const std::vector<std::string>& argv,
                                                        int outputFd, Handlers handlers);
 

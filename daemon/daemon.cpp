@@ -71,8 +71,7 @@ void Daemon::start(Observer& observer) {
     hypervisor_.start(*this);
 }
 
-// ---- asked by others
-// -------------------------------------------------------------------------------------------
+// Asked by others.
 
 std::vector<Domain*> Daemon::domains() const {
     std::vector<Domain*> all;
@@ -107,8 +106,7 @@ Result<Domain*> Daemon::findByUuid(const std::string& uuid) const {
     return found->second.domain.get();
 }
 
-// ---- told by the hypervisor
-// ------------------------------------------------------------------------------------
+// Told by the hypervisor.
 
 Domain& Daemon::domainOf(const std::string& uuid, const std::string& name) {
     if (const auto found = entries_.find(uuid); found != entries_.end()) return *found->second.domain;

@@ -21,8 +21,8 @@
 
 namespace thermocline {
 
-/// All domains, by what the hypervisor, the managers and the database say. D-Bus stands on top of it (bus.h)
-/// and is told of changes as an Observer. Belongs to the loop's thread.
+/// All domains, by what the hypervisor, the managers and the database say. D-Bus stands on
+/// top of it (bus.h) and is told of changes as an Observer. Belongs to the loop's thread.
 class Daemon : private Hypervisor::Listener {
   public:
     class Observer {
@@ -96,8 +96,8 @@ class Daemon : private Hypervisor::Listener {
     std::string detail_ = "not connected to libvirtd yet; it is being tried";
 };
 
-/// "6695EB01F6A4830479AA97F2502E193F" -> "6695eb01-f6a4-8304-79aa-97f2502e193f". invalidArgument for anything
-/// else.
+/// "6695EB01F6A4830479AA97F2502E193F" ->
+/// "6695eb01-f6a4-8304-79aa-97f2502e193f". invalidArgument for anything else.
 Result<std::string> normalizeUuid(const std::string& text);
 
 }  // namespace thermocline

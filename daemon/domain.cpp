@@ -17,8 +17,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::array<std::chrono::milliseconds, 3> attachRetries{1s, 5s, 30s};
-// Looking at a large VM's mappings can take many milliseconds of the core loop, and the answer rarely
-// changes.
+// Looking at a large VM's mappings can take many milliseconds
+// of the core loop, and the answer rarely changes.
 constexpr auto supportAge = 10s;
 constexpr std::uint64_t smallestFloor = 16ULL << 20;
 constexpr std::uint64_t floorDivisor = 16;
@@ -52,8 +52,7 @@ Domain::Domain(Environment& environment, std::string uuid, std::string name) : e
 
 Domain::~Domain() = default;
 
-// ---- what others ask
-// -------------------------------------------------------------------------------------------
+// What others ask.
 
 pid_t Domain::pid() const {
     if (vmPid_ != 0) return vmPid_;
@@ -95,8 +94,7 @@ const memory::GuestSupport& Domain::support() const {
     return support_;
 }
 
-// ---- state
-// -----------------------------------------------------------------------------------------------------
+// State.
 
 void Domain::enter(State state, std::string note) {
     if (state_ != state)
@@ -128,8 +126,8 @@ void Domain::update(const DomainInfo& info) {
         retry_.reset();
         stateNote_.clear();
     }
-    // An attached domain's end is told by its manager and its process; libvirt's word alone would be too
-    // early.
+    // An attached domain's end is told by its manager and
+    // its process; libvirt's word alone would be too early.
     attachByPolicy();
     if (changed) environment_.changed(*this);
 }
@@ -162,8 +160,7 @@ void Domain::attachByPolicy() {
     });
 }
 
-// ---- attach
-// ----------------------------------------------------------------------------------------------------
+// Attach.
 
 void Domain::attach(Done done) {
     switch (state_) {
@@ -280,8 +277,7 @@ void Domain::noAnswer(const Error& error, const Done& done) {
     done(tl::unexpected<Error>(error));
 }
 
-// ---- limit
-// -----------------------------------------------------------------------------------------------------
+// Limit.
 
 Result<void> Domain::checkAttached() const {
     if (state_ == State::attached) return {};

@@ -48,8 +48,8 @@ class Domain : private ManagerClient::Listener {
     /// A state directory was found at start: connects to the manager, or clears up after it.
     void adopt(const DomainRecord& record);
 
-    /// Requests; errors as on D-Bus (dbus/org.thermocline1.Domain.xml). `done` comes from the loop or at
-    /// once.
+    /// Requests; errors as on D-Bus (dbus/org.thermocline1.Domain.xml).
+    /// `done` comes from the loop or at once.
     void attach(Done done);
     void detach(Done done);
     /// 0 is an error: see clearLimit.

@@ -96,8 +96,8 @@ void Domain::expectManagerEnd() {
 
 void Domain::onManagerEnded() {
     managerSource_.reset();
-    // Its last words may still be in the socket: the answer to a detach, and its end, come at the same
-    // moment.
+    // Its last words may still be in the socket: the answer
+    // to a detach, and its end, come at the same moment.
     client_->drain();
     managerPidfd_.reset();
     patience_.reset();

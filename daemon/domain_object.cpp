@@ -40,8 +40,8 @@ Result<db::Resolution> parseResolution(const std::string& text) {
                 fmt::format("\"{}\" is not a resolution; use raw, minute or auto", text));
 }
 
-/// Seconds since the epoch; far more than any clock will say is cut, so that arithmetic with it stays
-/// defined.
+/// Seconds since the epoch; far more than any clock will
+/// say is cut, so that arithmetic with it stays defined.
 std::chrono::sys_seconds toTime(std::uint64_t seconds) {
     constexpr std::uint64_t farFuture = 1ULL << 40;
     return std::chrono::sys_seconds(

@@ -16,8 +16,8 @@
 
 namespace thermocline {
 
-/// One domain on D-Bus, as dbus/org.thermocline1.Domain.xml says. Belongs to the loop's thread; the others
-/// must outlive it.
+/// One domain on D-Bus, as dbus/org.thermocline1.Domain.xml says.
+/// Belongs to the loop's thread; the others must outlive it.
 class DomainObject final
     : public sdbus::AdaptorInterfaces<org::thermocline1::Domain_adaptor, sdbus::ManagedObject_adaptor,
                                       sdbus::Properties_adaptor> {

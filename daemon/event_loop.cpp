@@ -148,8 +148,8 @@ void EventLoop::post(Task task) {
         tasks_.push_back(std::move(task));
     }
     const std::uint64_t one = 1;
-    // Cannot fail in a way that matters: the counter would have to be at its end, and then the loop is awake
-    // anyway.
+    // Cannot fail in a way that matters: the counter would have
+    // to be at its end, and then the loop is awake anyway.
     [[maybe_unused]] const auto written = ::write(wakeUp_.get(), &one, sizeof one);
 }
 

@@ -14,9 +14,9 @@
 
 namespace thermocline {
 
-/// The daemon's one core loop, over sd-event: everything that the daemon knows is owned and changed on the
-/// thread that runs it. All methods belong to that thread, save post(), which any thread may call. A handler
-/// may destroy its own Source. An exception that leaves a handler ends the program.
+/// The daemon's one core loop, over sd-event: everything that the daemon knows is owned and changed
+/// on the thread that runs it. All methods belong to that thread, save post(), which any thread may
+/// call. A handler may destroy its own Source. An exception that leaves a handler ends the program.
 class EventLoop {
   public:
     using Task = std::function<void()>;
@@ -51,8 +51,8 @@ class EventLoop {
     EventLoop& operator=(const EventLoop&) = delete;
     ~EventLoop();
 
-    /// Calls `handler` with the epoll events that came. The descriptor stays the caller's and must outlive
-    /// the Source.
+    /// Calls `handler` with the epoll events that came. The
+    /// descriptor stays the caller's and must outlive the Source.
     [[nodiscard]] Source watch(int fd, std::uint32_t events, std::function<void(std::uint32_t)> handler);
     [[nodiscard]] Source after(std::chrono::milliseconds delay, Task task);
     [[nodiscard]] Source every(std::chrono::milliseconds interval, Task task);

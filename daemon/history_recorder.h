@@ -11,9 +11,9 @@
 
 namespace thermocline {
 
-/// Writes one history sample a second for each attached domain, and keeps the store rolled up. A database
-/// that fails costs history, never an attached VM: the first failure is logged, and the next success. Belongs
-/// to the loop's thread.
+/// Writes one history sample a second for each attached domain, and keeps the
+/// store rolled up. A database that fails costs history, never an attached VM: the
+/// first failure is logged, and the next success. Belongs to the loop's thread.
 class HistoryRecorder {
   public:
     struct Figures {

@@ -27,8 +27,8 @@ class Hypervisor {
         virtual ~Listener() = default;
         /// Connected, for the first time or again. `domains`: all there are; those not listed are gone.
         virtual void hypervisorConnected(const std::vector<DomainInfo>& domains) = 0;
-        /// Not reachable; called again when the reason changes. Nothing is known of what domains do
-        /// meanwhile.
+        /// Not reachable; called again when the reason changes.
+        /// Nothing is known of what domains do meanwhile.
         virtual void hypervisorLost(const std::string& why) = 0;
         /// A domain is new or changed in whatever way.
         virtual void domainChanged(const DomainInfo& info) = 0;

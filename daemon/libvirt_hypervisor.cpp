@@ -27,8 +27,8 @@ constexpr std::chrono::milliseconds lastRetry = 10s;
 constexpr int keepAliveSeconds = 5;
 constexpr unsigned keepAliveCount = 3;
 
-/// A connection and what is registered on it. libvirt keeps callbacks of a connection that is closed without
-/// taking them back, so they are taken back here.
+/// A connection and what is registered on it. libvirt keeps callbacks of a
+/// connection that is closed without taking them back, so they are taken back here.
 class Connection {
   public:
     explicit Connection(virConnectPtr handle) : handle_(handle) {}
@@ -75,8 +75,8 @@ std::string lastError() {
     return error != nullptr && error->message != nullptr ? error->message : "unknown libvirt error";
 }
 
-/// libvirt wants its event loop to run from its registration to the end of the process, so this thread is
-/// never joined.
+/// libvirt wants its event loop to run from its registration
+/// to the end of the process, so this thread is never joined.
 bool runEventLoopForEver() {
     virSetErrorFunc(nullptr, [](void* /*data*/, virErrorPtr error) {  // the default prints to stderr
         spdlog::debug("libvirt: {}", error != nullptr && error->message != nullptr ? error->message : "");
@@ -155,8 +155,8 @@ struct LibvirtHypervisor::Worker : std::enable_shared_from_this<Worker> {
     void handle(Event event);
     std::optional<Connection> connect(std::string& why);
 
-    // libvirt's callbacks, on its event thread. The opaque pointer of domain events owns a share of the
-    // worker: libvirt may still hold one for a moment after the connection was closed.
+    // libvirt's callbacks, on its event thread. The opaque pointer of domain events owns a share
+    // of the worker: libvirt may still hold one for a moment after the connection was closed.
     using Share = std::shared_ptr<Worker>;
     Share* share() { return new Share(shared_from_this()); }
     static void freeShare(void* opaque) { delete static_cast<Share*>(opaque); }
@@ -191,8 +191,8 @@ std::optional<Connection> LibvirtHypervisor::Worker::connect(std::string& why) {
     Connection connection(handle);
     // Drivers inside this process (test:///) know neither a keep-alive nor a close; they cannot be lost.
     virConnectSetKeepAlive(handle, keepAliveSeconds, keepAliveCount);
-    // No share: drivers without the callback accept it and never free it, and once it is taken back it is not
-    // called.
+    // No share: drivers without the callback accept it and never
+    // free it, and once it is taken back it is not called.
     connection.onClose(&onClose, this);
     struct Subscription {
         int id;

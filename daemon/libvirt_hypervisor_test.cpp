@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Against libvirt itself: its test driver, in this process and in a libvirtd of the test's own that comes and
-// goes.
+// Against libvirt itself: its test driver, in this process
+// and in a libvirtd of the test's own that comes and goes.
 #include "daemon/libvirt_hypervisor.h"
 
 #include <gmock/gmock.h>
@@ -107,8 +107,8 @@ TEST_F(LibvirtHypervisorTest, tellsNothingAfterItsEnd) {
     EXPECT_EQ(recorder_.connections, 0);
 }
 
-/// A libvirtd in session mode with everything in one directory, run as nobody: it cannot touch the host's
-/// own.
+/// A libvirtd in session mode with everything in one
+/// directory, run as nobody: it cannot touch the host's own.
 class OwnLibvirtd {
   public:
     explicit OwnLibvirtd(const std::filesystem::path& directory) : directory_(directory) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// thermoclined. Everything is opened, or refused with one clear line, before anything is touched; then the
-// loop runs.
+// thermoclined. Everything is opened, or refused with one
+// clear line, before anything is touched; then the loop runs.
 #include <fmt/format.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>

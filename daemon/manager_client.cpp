@@ -136,8 +136,8 @@ void ManagerClient::handlePacket(const std::string& packet) {
             return answer(id, tl::unexpected<Error>(manager::errorFromJson(*error)));
         answer(id, json.at("result"));
     } catch (const nlohmann::json::exception& error) {
-        // The manager is less privileged than we are: whatever it sends may cost us a line in the log, no
-        // more.
+        // The manager is less privileged than we are: whatever
+        // it sends may cost us a line in the log, no more.
         spdlog::error("manager process {}: a packet that is not understood: {}", managerPid_, error.what());
     }
 }

@@ -18,10 +18,10 @@
 
 namespace thermocline {
 
-/// The daemon's end of one manager's control socket (docs/manager-protocol.md): requests that are answered
-/// later, and the events of a subscription. Belongs to the loop's thread. A callback may destroy the client.
-/// Replies that are still owed when the connection ends come as processGone, before onClosed; none come after
-/// destruction.
+/// The daemon's end of one manager's control socket (docs/manager-protocol.md): requests
+/// that are answered later, and the events of a subscription. Belongs to the loop's
+/// thread. A callback may destroy the client. Replies that are still owed when the
+/// connection ends come as processGone, before onClosed; none come after destruction.
 class ManagerClient {
   public:
     class Listener {

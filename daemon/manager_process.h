@@ -16,17 +16,17 @@
 
 namespace thermocline {
 
-/// How an attempt to attach ended. `clean` tells, for a failure, whether the manager said that it undid
-/// everything; if not, it died halfway and the VM's process has to be cured.
+/// How an attempt to attach ended. `clean` tells, for a failure, whether the manager said
+/// that it undid everything; if not, it died halfway and the VM's process has to be cured.
 struct AttachFailure {
     Error error;
     bool clean = true;
 };
 
-/// Starts `thermocline-manager` (docs/manager-protocol.md) and waits, without blocking, for what it says.
-/// Keeps the child until it ended, so that it is reaped; managers live on when the daemon ends. Belongs to
-/// the loop's thread; must outlive it or be destroyed when the loop runs no more, after which no callback
-/// comes.
+/// Starts `thermocline-manager` (docs/manager-protocol.md) and waits, without
+/// blocking, for what it says. Keeps the child until it ended, so that it is reaped;
+/// managers live on when the daemon ends. Belongs to the loop's thread; must outlive
+/// it or be destroyed when the loop runs no more, after which no callback comes.
 class ManagerProcesses {
   public:
     using RunDone = std::function<void(tl::expected<manager::Status, AttachFailure>)>;

@@ -27,8 +27,8 @@ struct Options {
     std::string logLevel = "info";
 };
 
-/// The command line of thermoclined, or the exit code where there is nothing (more) to do: --help and
-/// --version were answered on stdout, a mistake was explained on stderr.
+/// The command line of thermoclined, or the exit code where there is nothing (more) to
+/// do: --help and --version were answered on stdout, a mistake was explained on stderr.
 std::variant<Options, ExitCode> parseOptions(int argc, char** argv);
 
 }  // namespace thermocline

@@ -12,9 +12,9 @@
 
 namespace thermocline {
 
-/// D-Bus method calls that are answered later. A call refers to its connection, so none may outlive it:
-/// whoever ends the connection calls failAll() first, and callbacks that are still kept somewhere then hold
-/// nothing any more. Belongs to the loop's thread.
+/// D-Bus method calls that are answered later. A call refers to its connection, so none
+/// may outlive it: whoever ends the connection calls failAll() first, and callbacks that
+/// are still kept somewhere then hold nothing any more. Belongs to the loop's thread.
 class PendingCalls {
   public:
     /// What answers the call, once.

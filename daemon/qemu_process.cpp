@@ -71,8 +71,8 @@ Result<pid_t> QemuProcesses::find(const std::string& uuid, const std::string& na
 
 Result<std::uint64_t> QemuProcesses::startTime(pid_t pid) const {
     const std::string stat = readFile(proc_ / std::to_string(pid) / "stat");
-    // The second field is the command in parentheses and may hold anything; fields are counted from its end
-    // on.
+    // The second field is the command in parentheses and may
+    // hold anything; fields are counted from its end on.
     const auto end = stat.rfind(')');
     if (end == std::string::npos)
         return fail(ErrorCode::processGone, fmt::format("process {} is not there", pid));

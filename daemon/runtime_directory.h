@@ -14,8 +14,8 @@
 
 namespace thermocline {
 
-/// What the daemon itself remembers in a domain's state directory, so that a daemon that starts later knows
-/// whose it is.
+/// What the daemon itself remembers in a domain's state directory,
+/// so that a daemon that starts later knows whose it is.
 struct DomainRecord {
     std::string uuid;
     std::string name;
@@ -23,10 +23,10 @@ struct DomainRecord {
     std::uint64_t startTime = 0;  ///< its start, in clock ticks after boot
 };
 
-/// /run/thermocline: mode 0700, in memory, one daemon at a time. Where it is not on a tmpfs already, one is
-/// mounted on it (without swap where the kernel can: cold pages that go to a swap device would be slower and
-/// unencrypted), and unmounted by the destructor, but only by the process that mounted it and only when no
-/// domain's directory remains. Not thread-safe.
+/// /run/thermocline: mode 0700, in memory, one daemon at a time. Where it is not on a tmpfs
+/// already, one is mounted on it (without swap where the kernel can: cold pages that go to a
+/// swap device would be slower and unencrypted), and unmounted by the destructor, but only by
+/// the process that mounted it and only when no domain's directory remains. Not thread-safe.
 class RuntimeDirectory {
   public:
     /// Errors: alreadyRunning where another daemon holds it; systemError, permissionDenied.

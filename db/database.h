@@ -11,19 +11,19 @@
 
 namespace thermocline::db {
 
-/// The daemon's SQLite file: opened (or made), checked, and brought to the schema of this version, or not
-/// opened at all. Every failure is a databaseError that names the file and what to do; nothing is ever
-/// repaired or thrown away by itself. WAL mode, so a reader (a backup, `sqlite3` by hand) never blocks the
-/// daemon. Belongs to one thread. Movable; stores that were made from it hold its handle, so it must outlive
-/// them.
+/// The daemon's SQLite file: opened (or made), checked, and brought to the schema of this
+/// version, or not opened at all. Every failure is a databaseError that names the file
+/// and what to do; nothing is ever repaired or thrown away by itself. WAL mode, so a
+/// reader (a backup, `sqlite3` by hand) never blocks the daemon. Belongs to one thread.
+/// Movable; stores that were made from it hold its handle, so it must outlive them.
 class Database {
   public:
     /// The schema that this program writes; PRAGMA user_version of the file.
     static constexpr int schemaVersion = 2;
 
-    /// Refuses: a missing directory, a file that is no database, is damaged (quick_check), cannot be written
-    /// (also by its mode: a file without any write bit is meant to be read-only, though root could write it),
-    /// or has a newer schema.
+    /// Refuses: a missing directory, a file that is no database, is damaged
+    /// (quick_check), cannot be written (also by its mode: a file without any write bit
+    /// is meant to be read-only, though root could write it), or has a newer schema.
     static Result<Database> open(const std::filesystem::path& file);
 
     /// Runs one or more statements that return nothing.

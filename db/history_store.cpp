@@ -93,8 +93,8 @@ Result<void> HistoryStore::maintain() {
     return database_.transaction([&]() -> Result<void> {
         const auto begin = rolledUpTo();
         if (!begin) return tl::unexpected<Error>(begin.error());
-        // OR IGNORE: a clock that was set back must not make minutes again from what is left of their
-        // samples.
+        // OR IGNORE: a clock that was set back must not make
+        // minutes again from what is left of their samples.
         auto rollUp = database_.prepare(fmt::format(
             "INSERT OR IGNORE INTO history_minute (domain_id, time, {}) "
             "SELECT domain_id, time / 60 * 60 AS minute, avg(memory), avg(resident), avg(staged), avg(cold), "

@@ -13,8 +13,8 @@
 
 namespace thermocline::db {
 
-/// What happened to one domain within `span` from `time` on. Bytes are averages over the span, counters the
-/// sum within it, stallRatioMax the highest one-second ratio (0 to 1).
+/// What happened to one domain within `span` from `time` on. Bytes are averages over the
+/// span, counters the sum within it, stallRatioMax the highest one-second ratio (0 to 1).
 struct Sample {
     std::chrono::sys_seconds time{};
     std::chrono::seconds span{1};
@@ -32,17 +32,17 @@ struct Retention {
     std::chrono::seconds minute = std::chrono::hours(24 * 30);
 };
 
-/// One-second samples, rolled up to minutes, both forgotten in time. A minute's row is made once, after the
-/// minute is over; late samples for it are not added. Belongs to the thread of its Database.
+/// One-second samples, rolled up to minutes, both forgotten in time. A minute's row is made once,
+/// after the minute is over; late samples for it are not added. Belongs to the thread of its Database.
 class HistoryStore {
   public:
     explicit HistoryStore(Database& database, Retention retention = {}, Clock clock = systemNow);
 
-    /// One transaction for all domains: (uuid, sample of one second). A second sample of the same second
-    /// replaces the first.
+    /// One transaction for all domains: (uuid, sample of one second).
+    /// A second sample of the same second replaces the first.
     Result<void> add(const std::vector<std::pair<std::string, Sample>>& samples);
-    /// Rolls up every minute that is over, then forgets what is older than the retention. Cheap when called
-    /// each minute.
+    /// Rolls up every minute that is over, then forgets what is
+    /// older than the retention. Cheap when called each minute.
     Result<void> maintain();
     /// since <= time < until, oldest first. `automatic`: raw where it still covers `since`, else minutes.
     Result<std::vector<Sample>> query(const std::string& uuid, std::chrono::sys_seconds since,

@@ -24,8 +24,8 @@ struct Policy {
 using Clock = std::function<std::chrono::sys_seconds()>;
 std::chrono::sys_seconds systemNow();
 
-/// Policies by domain UUID (lower case with dashes). What save() returned for is on disk; on an error the
-/// former policy still holds. Belongs to the thread of its Database.
+/// Policies by domain UUID (lower case with dashes). What save() returned for is on disk;
+/// on an error the former policy still holds. Belongs to the thread of its Database.
 class PolicyStore {
   public:
     explicit PolicyStore(Database& database, Clock clock = systemNow);

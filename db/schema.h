@@ -5,13 +5,12 @@
 
 namespace thermocline::db {
 
-/// Step N brings a file from schema version N to N + 1. A step that was released is never changed; a new one
-/// is added. Figures: sizes in bytes, times in seconds since the Unix epoch. Levels are averages over the
-/// row's span, counters are what happened within it.
+/// Step N brings a file from schema version N to N + 1. A step that was released is never
+/// changed; a new one is added. Figures: sizes in bytes, times in seconds since the Unix
+/// epoch. Levels are averages over the row's span, counters are what happened within it.
 inline constexpr std::array migrations{
-    // 0 -> 1: what is to be done with each domain. Rows are keyed by a small integer because history refers
-    // to them
-    // many thousand times.
+    // 0 -> 1: what is to be done with each domain. Rows are keyed by a
+    // small integer because history refers to them many thousand times.
     R"sql(
 CREATE TABLE domain (
     id          INTEGER PRIMARY KEY,

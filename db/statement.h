@@ -12,9 +12,9 @@
 
 namespace thermocline::db {
 
-/// One prepared SQL statement, finalized with the object. Values are bound by position from 1, columns read
-/// from 0, as in SQLite's own interface. Errors are databaseError with SQLite's text and the statement.
-/// Belongs to the thread of its Database; must not outlive it.
+/// One prepared SQL statement, finalized with the object. Values are bound by position from 1,
+/// columns read from 0, as in SQLite's own interface. Errors are databaseError with SQLite's
+/// text and the statement. Belongs to the thread of its Database; must not outlive it.
 class Statement {
   public:
     static Result<Statement> prepare(sqlite3* database, std::string_view sql);
@@ -46,8 +46,8 @@ class Statement {
     int bindStatus_ = SQLITE_OK;  ///< first failed bind, reported by step()
 };
 
-/// databaseError for `status` of `database`: what was being done, SQLite's words, and what to do where that
-/// is known.
+/// databaseError for `status` of `database`: what was being
+/// done, SQLite's words, and what to do where that is known.
 tl::unexpected<Error> failSqlite(sqlite3* database, int status, std::string_view doing);
 
 }  // namespace thermocline::db

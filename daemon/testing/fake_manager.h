@@ -7,8 +7,8 @@
 
 namespace thermocline::testing {
 
-/// Tells the next fake_manager.py processes what to do (the words are listed there); back to good behaviour
-/// at its end. Sets the environment: one thread.
+/// Tells the next fake_manager.py processes what to do (the words are listed
+/// there); back to good behaviour at its end. Sets the environment: one thread.
 class FakeManagerMood {
   public:
     explicit FakeManagerMood(const std::string& words) { ::setenv("FAKE_MANAGER", words.c_str(), 1); }

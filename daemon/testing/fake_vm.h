@@ -23,8 +23,8 @@ inline std::string uniqueUuid() {
     return uuid;
 }
 
-/// A process that looks like a domain's QEMU by its command line and does nothing. It ends with the object,
-/// and also with the test program, whose end closes the pipe that it waits on.
+/// A process that looks like a domain's QEMU by its command line and does nothing. It ends with
+/// the object, and also with the test program, whose end closes the pipe that it waits on.
 class FakeVm {
   public:
     explicit FakeVm(const std::string& uuid) {
@@ -47,8 +47,8 @@ class FakeVm {
         const int status = ::posix_spawn(&pid_, "/bin/sh", &actions, nullptr, argv.data(), environ);
         posix_spawn_file_actions_destroy(&actions);
         childOutput.reset();
-        // Its command line can be read only once the new program runs, which is later than posix_spawn
-        // returns.
+        // Its command line can be read only once the new program
+        // runs, which is later than posix_spawn returns.
         char byte = 0;
         if (status != 0 || ::read(says.get(), &byte, 1) != 1) throw std::runtime_error("posix_spawn");
     }
