@@ -62,7 +62,7 @@ void addCompletionCommand(CLI::App& app, Common& common) {
         "  thermoctl completion bash > /usr/share/bash-completion/completions/thermoctl\n");
     const auto shell = std::make_shared<std::string>();
     command->add_option("SHELL", *shell, "bash")->required()->check(CLI::IsMember({"bash"}));
-    command->callback([&common] {
+    command->callback([&common, shell] {  // the option writes to what `shell` points to
         common.run = []() -> Expected<ExitCode> {
             fmt::print("{}", bashScript);
             return ExitCode::ok;

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command line itself: what is accepted, what each command does without a daemon.
+#include "cli/command.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/cmd_attach.h"
+#include "cli/cmd_completion.h"
+#include "cli/cmd_doctor.h"
+#include "cli/cmd_history.h"
+#include "cli/cmd_limit.h"
+#include "cli/cmd_list.h"
+#include "cli/cmd_top.h"
+
+namespace thermocline::cli {
+namespace {
+
+using ::testing::HasSubstr;
+
+class CommandTest : public ::testing::Test {
+  protected:
+    CommandTest() {
+        addAttachCommand(app_, common_);
+        addCompletionCommand(app_, common_);
+        addDoctorCommand(app_, common_);
+        addHistoryCommand(app_, common_);
+        addLimitCommand(app_, common_);
+        addListCommand(app_, common_);
+        addTopCommand(app_, common_);
+    }
+    /// What the command does; stdout is kept in output_.
+    Expected<ExitCode> run(const std::string& line) {
+        app_.parse(line);
+        ::testing::internal::CaptureStdout();
+        auto result = common_.run();
+        output_ = ::testing::internal::GetCapturedStdout();
+        return result;
+    }
+    void expectUnreachable(const std::string& line) {
+        const auto result = run(line + " --bus unix:path=/nonexistent/bus");
+        ASSERT_FALSE(result) << line;
+        EXPECT_EQ(result.error().code, ExitCode::unreachable);
+        EXPECT_THAT(result.error().message, HasSubstr("thermoclined"));
+    }
+
+    CLI::App app_;
+    Common common_;
+    std::string output_;
+};
+
+TEST_F(CommandTest, completionIsAScriptForBash) {
+    EXPECT_EQ(run("completion bash").value(), ExitCode::ok);
+    EXPECT_THAT(output_, HasSubstr("complete -F _thermoctl thermoctl"));
+    EXPECT_THROW(app_.parse("completion fish"), CLI::ValidationError);
+}
+
+TEST_F(CommandTest, aBadSizeIsToldBeforeTheDaemonIsAsked) {
+    for (const char* size : {"12X", "lots", "1..5G"}) {
+        const auto result = run(std::string("limit --bus unix:path=/nonexistent/bus vm ") + size);
+        ASSERT_FALSE(result);
+        EXPECT_EQ(result.error().code, ExitCode::usage);
+        EXPECT_EQ(result.error().name, "InvalidLimit");
+        EXPECT_THAT(result.error().message, HasSubstr(size));
+    }
+}
+
+TEST_F(CommandTest, aBadSpanIsToldBeforeTheDaemonIsAsked) {
+    const auto result = run("history vm --since soon --bus unix:path=/nonexistent/bus");
+    ASSERT_FALSE(result);
+    EXPECT_EQ(result.error().code, ExitCode::usage);
+    EXPECT_THAT(result.error().message, HasSubstr("\"soon\" is not a span of time"));
+}
+
+TEST_F(CommandTest, withoutADaemonSaysHowToGetOne) {
+    for (const char* line :
+         {"list", "attach vm", "limit vm 1G", "limit vm none", "history vm", "top", "doctor vm"})
+        expectUnreachable(line);
+}
+
+TEST_F(CommandTest, theHostsPartOfDoctorNeedsNoDaemon) {
+    const auto result = run("doctor --json --bus unix:path=/nonexistent/bus");
+    ASSERT_TRUE(result);  // whether this host is able is not the question here
+    const auto json = nlohmann::json::parse(output_);
+    EXPECT_EQ(json.at("usable").get<bool>(), *result == ExitCode::ok);
+    EXPECT_GE(json.at("host").size(), 2U);
+    EXPECT_EQ(json.at("host").back().at("name"), "thermoclined");
+    EXPECT_FALSE(json.at("host").back().at("ok").get<bool>());
+    EXPECT_TRUE(json.at("domains").empty());
+}
+
+TEST_F(CommandTest, refusesWhatIsNoUsage) {
+    EXPECT_THROW(app_.parse("attach"), CLI::RequiredError);
+    EXPECT_THROW(app_.parse("limit vm"), CLI::RequiredError);
+    EXPECT_THROW(app_.parse("list --what"), CLI::ExtrasError);
+    EXPECT_THROW(app_.parse("top --interval 0"), CLI::ValidationError);
+    EXPECT_THROW(app_.parse("history vm --resolution weekly"), CLI::ValidationError);
+}
+
+}  // namespace
+}  // namespace thermocline::cli
