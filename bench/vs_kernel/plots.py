@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The results as pictures, each as SVG and PNG beside the JSON."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot  # noqa: E402  (needs its backend first)
+
+_COLOURS = ("#0b6e4f", "#c8553d", "#e09f3e", "#7a8ca3")
+_WIDTH = 0.8
+
+
+def draw_all(document, sides, directory):
+    """Returns the names of the files, without their suffixes."""
+    rows = document["rows"]
+    drawn = []
+    for subject in dict.fromkeys(row["subject"] for row in rows):
+        counted = [row for row in rows if row["subject"] == subject and row["better"] == "higher"]
+        if counted:
+            drawn.append(_grouped(counted, sides, directory, f"vs-kernel-{subject}-throughput", "accesses per second",
+                                  lambda row, side: ({"ours": row["ours"], **row["rivals"]}).get(side), subject))
+            drawn.append(_grouped(counted, sides, directory, f"vs-kernel-{subject}-p99", "p99 latency, us",
+                                  lambda row, side: row.get("p99_us", {}).get(side), subject))
+        waking = next((row for row in rows if row["subject"] == subject and row["workload"] == "wake"), None)
+        if waking is not None:
+            drawn.append(_wake(waking, sides, directory, f"vs-kernel-{subject}-wake", subject))
+    return [name for name in drawn if name]
+
+
+def _save(figure, directory, name):
+    for suffix in ("svg", "png"):
+        figure.savefig(directory / f"{name}.{suffix}", dpi=130, bbox_inches="tight")
+    pyplot.close(figure)
+    return name
+
+
+def _grouped(rows, sides, directory, name, label, value, subject):
+    figure, axes = pyplot.subplots(figsize=(9, 4.5))
+    each = _WIDTH / len(sides)
+    for number, side in enumerate(sides):
+        places = [index - _WIDTH / 2 + (number + 0.5) * each for index in range(len(rows))]
+        axes.bar(places, [value(row, side) or 0 for row in rows], each * 0.92, label=side,
+                 color=_COLOURS[number % len(_COLOURS)])
+    axes.set_yscale("log")
+    axes.set_xticks(range(len(rows)), [row["workload"] for row in rows])
+    axes.set_ylabel(label)
+    axes.set_title(f"{subject}: {label}, the same memory of the host for each")
+    axes.grid(axis="y", which="both", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, ncols=len(sides), loc="upper center", bbox_to_anchor=(0.5, -0.1))
+    return _save(figure, directory, name)
+
+
+def _wake(row, sides, directory, name, subject):
+    figure, axes = pyplot.subplots(figsize=(9, 4.5))
+    for number, side in enumerate(sides):
+        found = next((m for m in row["measurements"].get(side, []) if m.get("slices")), None)
+        if found is None:
+            continue
+        axes.plot([when for when, _ in found["slices"]],
+                  [100 * speed / found["full_speed"] for _, speed in found["slices"]],
+                  label=side, color=_COLOURS[number % len(_COLOURS)], linewidth=1.2)
+    axes.axhline(95, color="#444", linewidth=0.8, linestyle=":")
+    axes.set_xlabel("seconds since the limit was lifted")
+    axes.set_ylabel("% of full speed")
+    axes.set_title(f"{subject}: back to full speed after a limit is lifted")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return _save(figure, directory, name)

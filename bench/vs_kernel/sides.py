@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One side of a comparison for one measurement: a subject in a cgroup of its own, and what limits its memory. `total` is all
+that it takes of the host, counted by the kernel in the same way for both sides."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+from .calibration import next_limit, pool_share
+from .cgroup import MemoryCgroup
+from .manager import Manager
+from .rivals import RIVALS
+from .subject import PROGRAMS, Subject, cpu_seconds
+
+OURS = "ours"
+
+
+class Side:
+    """Context manager: the subject is filled inside, and everything is gone outside."""
+
+    def __init__(self, name, subject, options, run_directory):
+        self.name = name
+        self.limit = None
+        self._options = options
+        self._program = options.build_dir / "bin" / PROGRAMS[subject]
+        self._run_directory = run_directory
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            self._stack = stack
+            self._prepare()
+            self.cgroup = stack.enter_context(MemoryCgroup())
+            self.subject = self._enter_subject()
+            self.filled = self.subject.command("fill")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception):
+        return self._stack.__exit__(*exception)
+
+    def _prepare(self):
+        """Before there is a subject."""
+
+    def _enter_subject(self):
+        return self._stack.enter_context(Subject(self._program, self._options.sizes.working_set, self.cgroup,
+                                                 self._options.small_pages))
+
+    def total(self):
+        raise NotImplementedError
+
+    def set_limit(self, limit):
+        raise NotImplementedError
+
+    def lift_limit(self):
+        raise NotImplementedError
+
+    def limit_for(self, total, target):
+        """The limit to try next, now that `total` is taken."""
+        raise NotImplementedError
+
+    def cpu_seconds(self):
+        return cpu_seconds(self.subject.pid)
+
+    def figures(self):
+        """What this side alone can tell, for the record."""
+        return {}
+
+
+class OurSide(Side):
+    """The manager is in the subject's cgroup, which has no limit: the kernel counts the subject's pages, the manager's own
+    memory and its store."""
+
+    def __init__(self, subject, options, run_directory):
+        super().__init__(OURS, subject, options, run_directory)
+        self._manager = None
+
+    def attach(self):
+        if self._manager is None:
+            directory = Path(tempfile.mkdtemp(dir=self._run_directory))
+            manager = Manager(self._options.manager, self.subject.pid, directory, self.cgroup)
+            self._manager = self._stack.enter_context(manager)
+            # The manager leaves when its process does.
+            self._stack.callback(self.subject.process.kill)
+
+    def total(self):
+        return self.cgroup.used
+
+    def set_limit(self, limit):
+        self.attach()
+        self._manager.set_limit(limit)
+        self.limit = limit
+
+    def lift_limit(self):
+        self._manager.set_limit(0)
+
+    def limit_for(self, total, target):
+        return next_limit(self.limit, total, target)
+
+    def cpu_seconds(self):
+        return super().cpu_seconds() + (cpu_seconds(self._manager.pid) if self._manager else 0)
+
+    def figures(self):
+        return {"status": self._manager.status()} if self._manager else {}
+
+
+class KernelSide(Side):
+    """The cgroup has a limit, and what does not fit goes to the rival's swap."""
+
+    def _prepare(self):
+        self._rival = self._stack.enter_context(RIVALS[self.name](self._options.sizes.working_set))
+
+    def total(self):
+        return self.cgroup.used + self._rival.pool_bytes()
+
+    def set_limit(self, limit):
+        self.limit = self.cgroup.limit(limit)
+
+    def lift_limit(self):
+        self.cgroup.unlimit()
+
+    def limit_for(self, total, target):
+        used = self.cgroup.used
+        share = pool_share(self._rival.pool_bytes(), self._options.sizes.working_set - used)
+        return next_limit(self.limit, total, target, share)
+
+    def figures(self):
+        return {"pool_bytes": self._rival.pool_bytes(), "cgroup_bytes": self.cgroup.used}
+
+
+def make_side(name, subject, options, run_directory):
+    if name == OURS:
+        return OurSide(subject, options, run_directory)
+    return KernelSide(name, subject, options, run_directory)

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from vs_kernel.options import parse_arguments
+from vs_kernel.plan import SHORT, WORKLOADS, Sizes
+from vs_kernel.run import Run, in_turns
+
+MIB = 1 << 20
+
+
+def test_hot_sets_are_shares_of_the_total():
+    sizes = Sizes(128 * MIB)
+    assert sizes.working_set == 256 * MIB
+    command = WORKLOADS["phases"].command(sizes, SHORT, 3)
+    assert command == f"run phases 3 hot-pages {96 * 256} period {SHORT.phase:g}"
+    assert WORKLOADS["wake"].command(sizes, SHORT, 0.5) == "run random 0.5"
+
+
+def test_every_side_has_every_turn():
+    turns = [in_turns(["ours", "a", "b"], turn) for turn in range(3)]
+    assert all(sorted(turn) == ["a", "b", "ours"] for turn in turns)
+    assert {turn[0] for turn in turns} == {"ours", "a", "b"}
+    assert in_turns(["ours", "a", "b"], 3) == turns[0]
+
+
+def test_filters_choose_what_is_measured():
+    options = parse_arguments(["--short", "--subject", "process", "--workload", "zipf", "--rival", "zswap", "--rounds", "3"])
+    assert [workload.name for workload in options.workloads] == ["zipf"]
+    assert Run.count(options) == 3 * 2
+
+
+@pytest.mark.parametrize("arguments", [["--workload", "bogus"], ["--total", "3M"], ["--total", "129M"], ["--rounds", "-1"]])
+def test_wrong_options_are_refused(arguments):
+    with pytest.raises(SystemExit) as refused:
+        parse_arguments(arguments)
+    assert refused.value.code == 2

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures how long it takes to full speed after a limit is lifted: everything was idle under the limit, then all of it is
+touched at random."""
+
+import time
+
+from .throughput import settle_limit
+
+SHARES = (0.5, 0.8, 0.95)
+SLICE_SECONDS = 0.02
+WINDOW_SLICES = 5
+_PIECE_SECONDS = 1.0
+_BASE_SECONDS = 1.0
+
+
+def measure(side, workload, options, progress):
+    sizes, durations = options.sizes, options.durations
+    progress("full speed")
+    command = workload.command(sizes, durations, _BASE_SECONDS)
+    side.subject.command(workload.command(sizes, durations, 0.3))
+    full = side.subject.command(command)
+    full_speed = full["accesses"] / full["seconds"]
+    progress("limiting")
+    settle_limit(side, sizes.total)
+    time.sleep(durations.idle)
+    used, before = side.total(), side.figures()
+    progress("waking")
+    lifted = time.monotonic()
+    side.lift_limit()
+    slices, wrong = [], full["wrong"]
+    reached = dict.fromkeys(SHARES)
+    while reached[SHARES[-1]] is None and time.monotonic() - lifted < durations.wake_most:
+        piece = side.subject.command(f"{workload.command(sizes, durations, _PIECE_SECONDS)} slice {SLICE_SECONDS}")
+        wrong += piece["wrong"]
+        slices += slices_after(piece, lifted)
+        for share in SHARES:
+            reached[share] = first_at(slices, share * full_speed)
+    last = reached[SHARES[-1]]
+    return {
+        "value": durations.wake_most if last is None else last,
+        "at_least": last is None,
+        "wrong": wrong,
+        "full_speed": full_speed,
+        "seconds_to_share": {str(share): when for share, when in reached.items()},
+        "slices": [[round(when, 4), round(speed)] for when, speed in slices],
+        "used_bytes": used, "limit_bytes": side.limit,
+        "before": before, "after": side.figures(),
+    }
+
+
+def slices_after(piece, lifted):
+    """(end of the slice in seconds after the lifting, accesses per second) of one run; its last slice is not whole."""
+    return [(piece["began"] - lifted + (number + 1) * SLICE_SECONDS, count / SLICE_SECONDS)
+            for number, count in enumerate(piece["slices"][:-1])]
+
+
+def first_at(slices, speed):
+    """When the mean over a window first is at least `speed`: the end of that window; None if never."""
+    for end in range(WINDOW_SLICES, len(slices) + 1):
+        window = slices[end - WINDOW_SLICES:end]
+        if sum(value for _, value in window) / WINDOW_SLICES >= speed:
+            return window[-1][0]
+    return None
