@@ -3,10 +3,10 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/uio.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <xxhash.h>
 
-#include <array>
 #include <cstring>
 #include <utility>
 
@@ -16,70 +16,114 @@ namespace {
 /// In front of each slot's bytes. The page number makes a slot that is read for the wrong page as invalid as
 /// a damaged one.
 struct SlotHeader {
-    std::uint32_t page;  // low 32 bits of the page number
-    std::uint32_t checksum;
+    std::uint32_t pageAndAlgorithm;  // low 31 bits of the page number; highest bit: LZ4, else zstd
+    ContentHash content;
 };
-static_assert(sizeof(SlotHeader) == 8);
+static_assert(sizeof(SlotHeader) == 16);
 
-std::uint32_t checksum(PageNumber page, std::span<const std::byte> bytes) {
-    return static_cast<std::uint32_t>(XXH3_64bits_withSeed(bytes.data(), bytes.size(), page));
+constexpr std::uint32_t lz4Bit = 1U << 31;
+
+std::uint32_t tag(PageNumber page, Algorithm algorithm) {
+    return (static_cast<std::uint32_t>(page) & ~lz4Bit) | (algorithm == Algorithm::lz4 ? lz4Bit : 0);
+}
+
+SlotHeader headerAt(const std::byte* slot) {
+    SlotHeader header{};
+    std::memcpy(&header, slot, sizeof header);
+    return header;
+}
+
+Algorithm algorithmIn(const SlotHeader& header) {
+    return (header.pageAndAlgorithm & lz4Bit) != 0 ? Algorithm::lz4 : Algorithm::zstd;
 }
 
 }  // namespace
 
+ContentHash ContentHash::of(PageNumber number, PageBytes page) {
+    const auto hash = XXH3_128bits_withSeed(page.data(), page.size(), number);
+    return {{static_cast<std::uint32_t>(hash.low64), static_cast<std::uint32_t>(hash.low64 >> 32),
+             static_cast<std::uint32_t>(hash.high64)}};
+}
+
 Result<std::unique_ptr<ColdStore>> ColdStore::create(const std::string& path, std::uint64_t maxBytes) {
     UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
     if (!file.valid()) return failErrno(path);
-    return std::unique_ptr<ColdStore>(new ColdStore(std::move(file), path, maxBytes));
+    const auto refuse = [&](const char* what) {
+        const auto error = failErrno(std::string(what) + " " + path);
+        ::unlink(path.c_str());
+        return error;
+    };
+    maxBytes -= maxBytes % SlotAllocator::slabBytes;
+    if (::ftruncate(file.get(), static_cast<off_t>(maxBytes)) != 0) return refuse("sizing");
+    void* arena = ::mmap(nullptr, maxBytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+    if (arena == MAP_FAILED) return refuse("mapping");
+    return std::unique_ptr<ColdStore>(
+        new ColdStore(std::move(file), path, static_cast<std::byte*>(arena), maxBytes));
 }
 
-ColdStore::ColdStore(UniqueFd file, std::string path, std::uint64_t maxBytes)
+ColdStore::ColdStore(UniqueFd file, std::string path, std::byte* arena, std::uint64_t maxBytes)
     : file_(std::move(file)),
       path_(std::move(path)),
-      allocator_(maxBytes / SlotAllocator::slabBytes, [fd = file_.get()](std::uint64_t offset) {
-          // A failure costs memory, not bytes: the slab is simply still there when it is used again.
-          (void)::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
-                            SlotAllocator::slabBytes);
-      }) {}
+      arena_(arena),
+      maxBytes_(maxBytes),
+      allocator_(maxBytes / SlotAllocator::slabBytes,
+                 {[this](std::uint64_t offset) { return acquireSlab(offset); },
+                  [this](std::uint64_t offset) { releaseSlab(offset); }}) {}
 
-Result<Slot> ColdStore::put(PageNumber page, std::span<const std::byte> compressed) {
+ColdStore::~ColdStore() {
+    ::munmap(arena_, maxBytes_);
+}
+
+/// Populating allocates and maps a whole slab at once, and tells of a full file system by an error; a mere
+/// write to the mapping would by SIGBUS. Afterwards slots are read and written without a system call.
+bool ColdStore::acquireSlab(std::uint64_t offset) {
+    return ::madvise(arena_ + offset, SlotAllocator::slabBytes, MADV_POPULATE_WRITE) == 0;
+}
+
+void ColdStore::releaseSlab(std::uint64_t offset) {
+    // A failure costs memory, not bytes: the slab is simply still there when it is used again.
+    (void)::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                      SlotAllocator::slabBytes);
+}
+
+Result<Slot> ColdStore::put(PageNumber page, const ContentHash& content,
+                            std::span<const std::byte> compressed, Algorithm algorithm) {
     std::optional<Slot> slot;
     {
         const std::lock_guard lock(mutex_);
         slot = allocator_.allocate(static_cast<std::uint32_t>(sizeof(SlotHeader) + compressed.size()));
     }
-    if (!slot) return fail(ErrorCode::outOfMemory, path_ + " is full");
-    // pwrite, not a mapping: a full tmpfs is then an error that we can return instead of a SIGBUS.
-    std::array<std::byte, sizeof(SlotHeader) + pageBytes> buffer;
-    const SlotHeader header{static_cast<std::uint32_t>(page), checksum(page, compressed)};
-    std::memcpy(buffer.data(), &header, sizeof header);
-    std::memcpy(buffer.data() + sizeof header, compressed.data(), compressed.size());
-    if (::pwrite(file_.get(), buffer.data(), slot->bytes, static_cast<off_t>(slot->offset())) !=
-        static_cast<ssize_t>(slot->bytes)) {
-        const int error = errno;
-        release(*slot);
-        return failErrno("writing " + path_, error,
-                         error == ENOSPC ? ErrorCode::outOfMemory : ErrorCode::systemError);
-    }
+    if (!slot)
+        return fail(ErrorCode::outOfMemory,
+                    path_ + " is full, or the file system that it is on has no memory left");
+    const SlotHeader header{tag(page, algorithm), content};
+    std::memcpy(arena_ + slot->offset(), &header, sizeof header);
+    std::memcpy(arena_ + slot->offset() + sizeof header, compressed.data(), compressed.size());
     return *slot;
 }
 
 Result<void> ColdStore::get(PageNumber page, Slot slot, PageCodec& codec, MutablePageBytes into) const {
-    std::array<std::byte, sizeof(SlotHeader) + pageBytes> buffer;
-    if (slot.bytes <= sizeof(SlotHeader) || slot.bytes > buffer.size())
-        return fail(ErrorCode::systemError,
-                    fmt::format("{}: page {} has a slot of {} bytes", path_, page, slot.bytes));
-    if (::pread(file_.get(), buffer.data(), slot.bytes, static_cast<off_t>(slot.offset())) !=
-        static_cast<ssize_t>(slot.bytes))
-        return failErrno(fmt::format("{}: reading page {}", path_, page));
-    SlotHeader header{};
-    std::memcpy(&header, buffer.data(), sizeof header);
-    const std::span<const std::byte> compressed(buffer.data() + sizeof header, slot.bytes - sizeof header);
-    if (header.page != static_cast<std::uint32_t>(page) || header.checksum != checksum(page, compressed) ||
-        !codec.decompress(compressed, into))
+    if (slot.bytes <= sizeof(SlotHeader) || slot.bytes > SlotAllocator::maxSlotBytes ||
+        slot.offset() + slot.bytes > maxBytes_)
+        return fail(ErrorCode::systemError, fmt::format("{}: page {} has a slot of {} bytes at {}", path_,
+                                                        page, slot.bytes, slot.offset()));
+    const auto header = headerAt(arena_ + slot.offset());
+    const auto algorithm = algorithmIn(header);
+    const std::span<const std::byte> compressed(arena_ + slot.offset() + sizeof header,
+                                                slot.bytes - sizeof header);
+    if (header.pageAndAlgorithm != tag(page, algorithm) || !codec.decompress(compressed, algorithm, into) ||
+        header.content != ContentHash::of(page, PageBytes(into)))
         return fail(ErrorCode::systemError,
                     fmt::format("{}: the slot of page {} at {} is damaged", path_, page, slot.offset()));
     return {};
+}
+
+ContentHash ColdStore::contentOf(Slot slot) const {
+    return headerAt(arena_ + slot.offset()).content;
+}
+
+Algorithm ColdStore::algorithmOf(Slot slot) const {
+    return algorithmIn(headerAt(arena_ + slot.offset()));
 }
 
 void ColdStore::release(Slot slot) {

@@ -5,6 +5,7 @@
 // docs/store-format.md describes the file. put and release are thread-safe; get needs no lock: who asks holds
 // the page's block lock in the pager, so the slot cannot be released meanwhile.
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -19,16 +20,33 @@
 
 namespace thermocline::memory {
 
+/// What a page contained: 96 bits of XXH3-128, seeded with the page's number. Kept in front of each slot; so
+/// a slot that is damaged, or another page's, is found out, and a page that comes to the store again is known
+/// to be unchanged without compressing it.
+struct ContentHash {
+    std::array<std::uint32_t, 3> words{};
+
+    static ContentHash of(PageNumber number, PageBytes page);
+    friend bool operator==(const ContentHash&, const ContentHash&) = default;
+};
+
 class ColdStore {
   public:
     /// An empty store in a new file `path` (mode 0600) for at most `maxBytes` of slots.
     static Result<std::unique_ptr<ColdStore>> create(const std::string& path, std::uint64_t maxBytes);
+    ~ColdStore();
+    ColdStore(const ColdStore&) = delete;
+    ColdStore& operator=(const ColdStore&) = delete;
 
     /// Writes one page's compressed bytes. Error: outOfMemory where the file system or the arena is full.
-    Result<Slot> put(PageNumber page, std::span<const std::byte> compressed);
-    /// Reads and decompresses. Error: systemError where the file cannot be read, or where the slot does not
-    /// hold the bytes that put() wrote for this page; `into` is then not to be used.
+    Result<Slot> put(PageNumber page, const ContentHash& content, std::span<const std::byte> compressed,
+                     Algorithm algorithm);
+    /// Reads and decompresses. Error: systemError where the slot does not hold the bytes that put() wrote for
+    /// this page; `into` is then not to be used.
     Result<void> get(PageNumber page, Slot slot, PageCodec& codec, MutablePageBytes into) const;
+    /// What a slot holds, and how it is compressed.
+    [[nodiscard]] ContentHash contentOf(Slot slot) const;
+    [[nodiscard]] Algorithm algorithmOf(Slot slot) const;
     void release(Slot slot);
     /// Gives back memory that is kept for quick reuse.
     void trim();
@@ -38,10 +56,14 @@ class ColdStore {
     [[nodiscard]] std::uint64_t metadataBytes() const;
 
   private:
-    ColdStore(UniqueFd file, std::string path, std::uint64_t maxBytes);
+    ColdStore(UniqueFd file, std::string path, std::byte* arena, std::uint64_t maxBytes);
+    [[nodiscard]] bool acquireSlab(std::uint64_t offset);
+    void releaseSlab(std::uint64_t offset);
 
     UniqueFd file_;
     std::string path_;
+    std::byte* arena_;  // all of the file; slabs that are not acquired are holes and never looked at
+    std::uint64_t maxBytes_;
     mutable std::mutex mutex_;  // guards allocator_
     SlotAllocator allocator_;
 };

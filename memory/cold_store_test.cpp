@@ -38,7 +38,11 @@ class ColdStoreTest : public ::testing::Test {
         std::filesystem::remove_all(directory_);
     }
     Slot put(PageNumber number, const Page& page) {
-        const auto slot = store_->put(number, codec_.compress(page));
+        // Both algorithms, in turns.
+        const auto algorithm = number % 2 == 0 ? Algorithm::zstd : Algorithm::lz4;
+        const auto slot =
+            store_->put(number, ContentHash::of(number, page), codec_.compress(page, algorithm), algorithm);
+        EXPECT_EQ(store_->algorithmOf(*slot), algorithm);
         EXPECT_TRUE(slot);
         return *slot;
     }
@@ -49,20 +53,22 @@ class ColdStoreTest : public ::testing::Test {
 };
 
 TEST(PageCodec, roundTripsAndKnowsWhatIsNotWorthASlot) {
-    PageCodec codec;
-    const auto page = halfNoise(1);
-    const auto compressed = codec.compress(page);
-    ASSERT_FALSE(compressed.empty());
-    EXPECT_LT(compressed.size(), pageBytes * 6 / 10);
-    Page back;
-    ASSERT_TRUE(codec.decompress(compressed, back));
-    EXPECT_EQ(back, page);
-    EXPECT_FALSE(codec.decompress(compressed.first(compressed.size() / 2), back));
     Page noise;
     std::mt19937 random(2);
     for (auto& byte : noise)
         byte = static_cast<std::byte>(random());
-    EXPECT_TRUE(codec.compress(noise).empty());
+    PageCodec codec;
+    for (const auto algorithm : {Algorithm::zstd, Algorithm::lz4, Algorithm::zstd}) {
+        const auto page = halfNoise(1);
+        const auto compressed = codec.compress(page, algorithm);
+        ASSERT_FALSE(compressed.empty());
+        EXPECT_LT(compressed.size(), pageBytes * 6 / 10);
+        Page back;
+        ASSERT_TRUE(codec.decompress(compressed, algorithm, back));
+        EXPECT_EQ(back, page);
+        EXPECT_FALSE(codec.decompress(compressed.first(compressed.size() / 2), algorithm, back));
+        EXPECT_TRUE(codec.compress(noise, algorithm).empty());
+    }
 }
 
 TEST(PageCodec, recognisesOneWordRepeated) {
@@ -104,7 +110,7 @@ TEST_F(ColdStoreTest, aDamagedOrForeignSlotIsDetected) {
     ASSERT_TRUE(store_->get(7, slot, codec_, page));
     EXPECT_FALSE(store_->get(8, slot, codec_, page)) << "the slot of another page was accepted";
     const UniqueFd file(::open((directory_ + "/arena").c_str(), O_RDWR));
-    for (const std::uint32_t at : {0U, 4U, 8U, slot.bytes / 2, slot.bytes - 1}) {
+    for (const std::uint32_t at : {0U, 3U, 4U, 15U, 16U, slot.bytes / 2, slot.bytes - 1}) {
         std::byte byte{};
         const auto offset = static_cast<off_t>(slot.offset() + at);
         ASSERT_EQ(::pread(file.get(), &byte, 1, offset), 1);
@@ -118,6 +124,18 @@ TEST_F(ColdStoreTest, aDamagedOrForeignSlotIsDetected) {
     EXPECT_TRUE(store_->get(7, slot, codec_, page));
 }
 
+TEST_F(ColdStoreTest, knowsAPageThatItHolds) {
+    auto page = halfNoise(3);
+    const auto slot = put(3, page);
+    EXPECT_EQ(store_->contentOf(slot), ContentHash::of(3, page));
+    EXPECT_NE(store_->contentOf(slot), ContentHash::of(4, page));
+    for (const std::size_t at : {std::size_t{0}, pageBytes / 2, pageBytes - 1}) {
+        page[at] ^= std::byte{1};
+        EXPECT_NE(store_->contentOf(slot), ContentHash::of(3, page)) << at;
+        page[at] ^= std::byte{1};
+    }
+}
+
 TEST(ColdStoreFull, aFullFileSystemIsAnErrorNotASignal) {
     char path[] = "/tmp/thermocline-test-XXXXXX";
     const std::string directory = ::mkdtemp(path);
@@ -129,7 +147,12 @@ TEST(ColdStoreFull, aFullFileSystemIsAnErrorNotASignal) {
         Result<Slot> slot = Slot{};
         PageNumber number = 0;
         std::vector<Slot> slots;
-        while ((slot = (*store)->put(number, codec.compress(halfNoise(static_cast<unsigned>(number)))))) {
+        const auto putNext = [&] {
+            const auto page = halfNoise(static_cast<unsigned>(number));
+            return (*store)->put(number, ContentHash::of(number, page), codec.compress(page, Algorithm::zstd),
+                                 Algorithm::zstd);
+        };
+        while ((slot = putNext())) {
             slots.push_back(*slot);
             ASSERT_LT(++number, 1000U);
         }

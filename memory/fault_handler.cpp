@@ -72,8 +72,9 @@ void FaultHandler::run(int process) {
             }
             accountStall();
             served = served || pending_.size() < before;
-            if (pending_.size() == before)
-                break;  // nothing can be served now; wait for a message, for room or a moment
+            // All served: poll() says whether there is more to read. None: wait for a message, for room or a
+            // moment.
+            if (pending_.empty() || pending_.size() == before) break;
         }
         if (served) hooks_.memoryGrew();
     }
@@ -115,6 +116,7 @@ bool FaultHandler::servePending() {
             pending_[kept++] = fault;
             continue;
         }
+        if (pager_.inStore(fault.address)) bringAlong(fault.address);
         switch (pager_.serve(fault.address, fault.write, budget_.hasRoom(2 * blockBytes))) {
             case Served::done:
             case Served::lost:
@@ -128,10 +130,42 @@ bool FaultHandler::servePending() {
         }
     }
     pending_.resize(kept);
+    if (noRoom) hooks_.guestWaits();
     const bool newlyWaiting = noRoom && !waitsForRoom_.exchange(noRoom);
     if (!noRoom) waitsForRoom_ = false;
     if (newlyWaiting) hooks_.memoryGrew();
     return true;
+}
+
+void FaultHandler::bringAlong(VmAddress address) {
+    const auto page = static_cast<std::int64_t>(address.value / pageBytes);
+    const auto ahead = streams_.fault(page);
+    if (ahead.count == 0) return;
+    auto count = ahead.count;
+    if (ahead.established) {
+        // Guest RAM's blocks start at multiples of 2 MiB. A stream goes on by whole blocks where it can: as
+        // one huge page a block comes back at a fraction of the cost, now and whenever it is moved again.
+        const auto block = page / static_cast<std::int64_t>(pagesPerBlock);
+        const auto end = (block + 1) * static_cast<std::int64_t>(pagesPerBlock);
+        if (const auto number = pager_.blockAt(address)) {
+            if (lastPassed_ && lastPassed_ != number) hooks_.passedBy(*lastPassed_);
+            lastPassed_ = number;
+        }
+        if (ahead.stride == 1) {
+            if (budget_.hasRoom(2 * blockBytes) && pager_.prefetchBlock(address))
+                return streams_.reached(end);
+            if (page + count >= end) {
+                count = static_cast<unsigned>(end - page - 1);
+                streams_.reached(end);
+            }
+        }
+    }
+    while (count > 0 && !budget_.hasRoom((count + 1) * pageBytes))
+        count /= 2;
+    if (count == 0) return;
+    const auto strideBytes = ahead.stride * static_cast<std::int64_t>(pageBytes);
+    pager_.prefetch({address.value / pageBytes * pageBytes + static_cast<std::uint64_t>(strideBytes)},
+                    strideBytes, count);
 }
 
 /// Waking a handler on another, idle CPU costs many times what the fault itself does (an interrupt to it, and

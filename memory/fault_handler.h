@@ -18,6 +18,7 @@
 #include "common/unique_fd.h"
 #include "memory/budget.h"
 #include "memory/pager.h"
+#include "memory/stream_detector.h"
 #include "memory/userfault.h"
 
 namespace thermocline::memory {
@@ -25,9 +26,11 @@ namespace thermocline::memory {
 class FaultHandler {
   public:
     struct Hooks {
-        std::function<void()> memoryGrew;    ///< after faults were served: reclaim may be due
-        std::function<bool()> roomHopeless;  ///< reclaim cannot make room: let faults pass the limit
-        std::function<void()> processEnded;  ///< the VM's process is gone; the last call
+        std::function<void()> memoryGrew;           ///< after faults were served: reclaim may be due
+        std::function<void()> guestWaits;           ///< a fault was put aside until reclaim has made room
+        std::function<bool()> roomHopeless;         ///< reclaim cannot make room: let faults pass the limit
+        std::function<void()> processEnded;         ///< the VM's process is gone; the last call
+        std::function<void(BlockNumber)> passedBy;  ///< a stream has left this block behind
         std::function<void()>
             messagesRead;  ///< sequence point for tests: between reading messages and serving faults
     };
@@ -63,6 +66,8 @@ class FaultHandler {
     /// Serves what it can of pending_; false when the process is ending.
     bool servePending();
     void followFaultingThread(pid_t thread);
+    /// Continues the stream that a fault belongs to, if any.
+    void bringAlong(VmAddress address);
 
     Pager& pager_;
     Userfault& guest_;
@@ -71,6 +76,8 @@ class FaultHandler {
     UniqueFd wake_;
     std::vector<Fault> pending_;
     std::vector<uffd_msg> messages_;
+    StreamDetector streams_;
+    std::optional<BlockNumber> lastPassed_;
     unsigned faultsUntilLook_ = 0;
     std::optional<int> currentCpu_;
     std::atomic<bool> stop_{false};

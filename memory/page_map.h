@@ -10,6 +10,8 @@
 //   resident  in guest RAM
 //   staged    moved aside into the staging area, whole and unchanged
 //   cold      compressed in the store, at `slot`
+//             A resident or staged page that came from there may still have its slot: while memory for it
+//             is to be had, a page that goes back unchanged need not be compressed again.
 //   filled    one 32-bit word, repeated: needs no slot
 //
 //   fault        absent -> resident          staged -> resident      cold, filled -> resident
@@ -32,27 +34,57 @@ namespace thermocline::memory {
 
 enum class PageState : std::uint8_t { absent, resident, staged, cold, filled };
 
+/// How often a page is left alone by the clock's hand (an age-based clock, as in GCLOCK): each time that it
+/// is touched while staged its level rises, and it is passed over 2^level - 1 times before it is staged
+/// again.
+struct Heat {
+    static constexpr unsigned maxLevel = 3;
+    unsigned level = 0;  ///< 0 to maxLevel
+    unsigned skip = 0;   ///< times left to be passed over, 0 to 7
+
+    /// After a touch while staged.
+    [[nodiscard]] constexpr Heat touched() const {
+        const auto next = level < maxLevel ? level + 1 : maxLevel;
+        return {next, (1U << next) - 1};
+    }
+    friend constexpr bool operator==(Heat, Heat) = default;
+};
+
 /// One page's entry: state, and what finds its content.
 class alignas(8) PageEntry {
   public:
     constexpr PageEntry() = default;
     static constexpr PageEntry absent() { return PageEntry(PageState::absent, 0); }
-    static constexpr PageEntry resident() { return PageEntry(PageState::resident, 0); }
+    /// `copy`: a slot with the page's content of some time ago; Slot{} where there is none.
+    static constexpr PageEntry resident(Heat heat = {}, Slot copy = {}) {
+        return PageEntry(PageState::resident, heatBits(heat) | slotBits(copy));
+    }
     /// `incompressible`: was tried, and the store would save nothing.
-    static constexpr PageEntry staged(bool incompressible = false) {
-        return PageEntry(PageState::staged, incompressible ? 1 : 0);
+    static constexpr PageEntry staged(unsigned heatLevel = 0, Slot copy = {}, bool incompressible = false) {
+        return PageEntry(PageState::staged, heatBits({heatLevel, 0}) | slotBits(copy) |
+                                                std::uint64_t{incompressible} << incompressibleShift);
     }
-    static constexpr PageEntry cold(Slot slot) {
-        return PageEntry(PageState::cold, slot.granule << lengthBits | slot.bytes);
-    }
+    static constexpr PageEntry cold(Slot slot) { return PageEntry(PageState::cold, slotBits(slot)); }
     static constexpr PageEntry filled(std::uint32_t word) { return PageEntry(PageState::filled, word); }
 
     [[nodiscard]] constexpr PageState state() const { return static_cast<PageState>(raw_ & stateMask); }
-    [[nodiscard]] constexpr bool incompressible() const {
-        return state() == PageState::staged && payload() != 0;
+    /// Cold or filled: only the store has it.
+    [[nodiscard]] constexpr bool stored() const {
+        return state() == PageState::cold || state() == PageState::filled;
     }
+    [[nodiscard]] constexpr bool incompressible() const {
+        return state() == PageState::staged && (payload() >> incompressibleShift & 1) != 0;
+    }
+    /// Of a resident or staged page.
+    [[nodiscard]] constexpr Heat heat() const {
+        return {static_cast<unsigned>(payload() >> levelShift & 3),
+                static_cast<unsigned>(payload() >> skipShift & 7)};
+    }
+    /// Of a cold page; of a resident or staged one its copy. No bytes: none.
     [[nodiscard]] constexpr Slot slot() const {
-        return {payload() >> lengthBits, static_cast<std::uint32_t>(payload() & ((1U << lengthBits) - 1))};
+        if (state() == PageState::filled) return {};
+        return {payload() >> lengthBits & ((std::uint64_t{1} << granuleBits) - 1),
+                static_cast<std::uint32_t>(payload() & ((1U << lengthBits) - 1))};
     }
     [[nodiscard]] constexpr std::uint32_t fillWord() const { return static_cast<std::uint32_t>(payload()); }
     friend constexpr bool operator==(PageEntry, PageEntry) = default;
@@ -60,7 +92,15 @@ class alignas(8) PageEntry {
   private:
     static constexpr unsigned stateBits = 3;
     static constexpr unsigned lengthBits = 13;
+    static constexpr unsigned granuleBits = 36;  // arenas of up to 4 TiB
+    static constexpr unsigned levelShift = lengthBits + granuleBits;
+    static constexpr unsigned skipShift = levelShift + 2;
+    static constexpr unsigned incompressibleShift = skipShift + 3;
     static constexpr std::uint64_t stateMask = (1U << stateBits) - 1;
+    static constexpr std::uint64_t slotBits(Slot slot) { return slot.granule << lengthBits | slot.bytes; }
+    static constexpr std::uint64_t heatBits(Heat heat) {
+        return std::uint64_t{heat.level} << levelShift | std::uint64_t{heat.skip} << skipShift;
+    }
     constexpr PageEntry(PageState state, std::uint64_t payload)
         : raw_(payload << stateBits | static_cast<std::uint64_t>(state)) {}
     [[nodiscard]] constexpr std::uint64_t payload() const { return raw_ >> stateBits; }

@@ -10,15 +10,38 @@ namespace thermocline::memory {
 namespace {
 
 TEST(PageEntry, holdsWhatItIsGiven) {
-    const Slot last{(std::uint64_t{1} << 40) / 64, SlotAllocator::maxSlotBytes};
+    const Slot last{(std::uint64_t{1} << 36) - 1, SlotAllocator::maxSlotBytes};
     EXPECT_EQ(PageEntry::cold(last).slot(), last);
     EXPECT_EQ(PageEntry::cold(last).state(), PageState::cold);
     EXPECT_EQ(PageEntry::filled(0xffffffff).fillWord(), 0xffffffffU);
     EXPECT_EQ(PageEntry::filled(0).state(), PageState::filled);
-    EXPECT_TRUE(PageEntry::staged(true).incompressible());
+    EXPECT_TRUE(PageEntry::staged(0, {}, true).incompressible());
     EXPECT_FALSE(PageEntry::staged().incompressible());
-    EXPECT_FALSE(PageEntry::filled(1).incompressible());
+    EXPECT_FALSE(PageEntry::filled(0xffffffff).incompressible());
+    EXPECT_EQ(PageEntry::filled(0xffffffff).slot(), Slot{});
     EXPECT_EQ(PageEntry(), PageEntry::absent());
+    EXPECT_EQ(PageEntry::resident().heat(), Heat{});
+    EXPECT_EQ(PageEntry::resident().slot(), Slot{});
+    const auto resident = PageEntry::resident(Heat{3, 7}, last);
+    EXPECT_EQ(resident.state(), PageState::resident);
+    EXPECT_EQ(resident.heat(), (Heat{3, 7}));
+    EXPECT_EQ(resident.slot(), last);
+    const auto staged = PageEntry::staged(2, last, true);
+    EXPECT_EQ(staged.state(), PageState::staged);
+    EXPECT_EQ(staged.heat(), (Heat{2, 0}));
+    EXPECT_EQ(staged.slot(), last);
+    EXPECT_TRUE(staged.incompressible());
+    EXPECT_FALSE(PageEntry::staged(3, last).incompressible());
+}
+
+TEST(Heat, aPageTouchedAgainAndAgainIsProbedEverLess) {
+    Heat heat;
+    std::vector<unsigned> skips;
+    for (int i = 0; i < 4; ++i) {
+        heat = heat.touched();
+        skips.push_back(heat.skip);
+    }
+    EXPECT_EQ(skips, (std::vector<unsigned>{1, 3, 7, 7}));
 }
 
 TEST(PageMap, countsEveryState) {

@@ -74,6 +74,71 @@ bool Pager::needsRoom(VmAddress address) const {
     return state != PageState::staged && state != PageState::resident;
 }
 
+bool Pager::inStore(VmAddress address) const {
+    const auto number = addresses_.pageAt(address);
+    if (!number) return false;
+    return pages_.peek(*number).stored();
+}
+
+std::optional<BlockNumber> Pager::blockAt(VmAddress address) const {
+    const auto number = addresses_.pageAt(address);
+    return number ? std::optional(blockOf(*number)) : std::nullopt;
+}
+
+std::uint64_t Pager::prefetch(VmAddress first, std::int64_t strideBytes, std::uint64_t count) {
+    const bool contiguous = strideBytes == static_cast<std::int64_t>(pageBytes);
+    if (strideBytes == -static_cast<std::int64_t>(pageBytes)) {
+        first.value -= (count - 1) * pageBytes;
+        return prefetch(first, pageBytes, count);
+    }
+    std::uint64_t brought = 0;
+    for (std::uint64_t i = 0; i < count;) {
+        const VmAddress address{first.value + i * static_cast<std::uint64_t>(strideBytes)};
+        const auto number = addresses_.pageAt(address);
+        if (!number) break;
+        // As far as addresses are contiguous, within a block and in one buffer.
+        std::size_t pages = 1;
+        if (contiguous) {
+            const auto here = addresses_.within({address, (count - i) * pageBytes}).front();
+            pages =
+                std::min({here.pages, count - i, firstPageOf(blockOf(*number) + 1) - *number, chunkPages});
+        }
+        const PriorityMutex::Urgent lock(shard(blockOf(*number)));
+        const auto got = bringStored(faultWorker_, *number, address, pages);
+        brought += got.pages;
+        if (got.last != Populate::done && got.last != Populate::present) break;
+        i += pages;
+    }
+    counters_.prefetchedPages.fetch_add(brought, std::memory_order_relaxed);
+    return brought;
+}
+
+bool Pager::prefetchBlock(VmAddress address) {
+    const auto number = addresses_.pageAt(address);
+    if (!number || freshRefused_ > 0) return false;
+    const auto block = blockOf(*number);
+    const auto whole = addresses_.wholeBlock(block);
+    if (!whole) return false;
+    const PriorityMutex::Urgent lock(shard(block));
+    if (pages_.pagesIn(block, PageState::cold).count() + pages_.pagesIn(block, PageState::filled).count() !=
+        pagesPerBlock)
+        return false;
+    std::vector<PageEntry> entries;
+    if (!makeFreshHuge(faultWorker_)) {
+        freshRefused_ = faultsUntilNextHugeTry;
+        return false;
+    }
+    while (entries.size() < pagesPerBlock) {
+        if (fillFresh(faultWorker_, block, entries)) continue;
+        emptyFresh(faultWorker_);
+        return false;
+    }
+    const auto step = moveFreshIn(faultWorker_, block, *whole);
+    if (step != Step::done) return false;
+    counters_.prefetchedPages.fetch_add(pagesPerBlock, std::memory_order_relaxed);
+    return true;
+}
+
 Served Pager::serve(VmAddress address, bool write, bool roomForHuge) {
     address.value &= ~(std::uint64_t{pageBytes} - 1);
     const auto number = addresses_.pageAt(address);
@@ -93,7 +158,8 @@ Served Pager::serve(VmAddress address, bool write, bool roomForHuge) {
     }
     const auto block = blockOf(*number);
     const PriorityMutex::Urgent lock(shard(block));
-    switch (pages_.get(*number).state()) {
+    const auto entry = pages_.get(*number);
+    switch (entry.state()) {
         case PageState::absent:
             return serveAbsent(*number, address, write, roomForHuge);
         case PageState::staged:
@@ -106,7 +172,11 @@ Served Pager::serve(VmAddress address, bool write, bool roomForHuge) {
     }
     // Another thread's fault on the same page was served first. Should the page be missing nevertheless, the
     // kernel took it without telling (there is no such way today), and zeros are what it would have given.
-    if (!memory_.populated(address)) return serveAbsent(*number, address, write, false);
+    if (!memory_.populated(address)) {
+        release(entry);
+        pages_.set(*number, PageEntry::absent());
+        return serveAbsent(*number, address, write, false);
+    }
     counters_.spuriousFaults.fetch_add(1, std::memory_order_relaxed);
     guest_.wake({address, pageBytes});
     return Served::done;
@@ -119,7 +189,7 @@ Served Pager::populate(PageNumber number, VmAddress address, PageBytes bytes) {
             guest_.wake({address, pageBytes});
             [[fallthrough]];
         case Populate::done:
-            pages_.set(number, PageEntry::resident());
+            cameBack(number);
             return Served::done;
         case Populate::retry:
         case Populate::failed:
@@ -194,12 +264,14 @@ Served Pager::serveAbsent(PageNumber number, VmAddress address, bool write, bool
 Served Pager::serveStaged(PageNumber number, VmAddress address) {
     const auto block = blockOf(number);
     auto& state = blocks_[block];
-    state.referenced.store(true, std::memory_order_relaxed);
     if (state.stagedWhole) {
         const auto whole = addresses_.wholeBlock(block);
         if (whole) {
             const auto moved = moveIn(faultWorker_, block, *whole, staged(block), allPages());
-            if (moved.pages.any()) state.stagedWhole = false;
+            if (moved.pages.any()) {
+                state.stagedWhole = false;
+                state.heat = state.heat.touched();
+            }
             if (moved.step == Step::gone) return Served::gone;
             if (moved.pages.test(number % pagesPerBlock)) {
                 counters_.stagedFaults.fetch_add(1, std::memory_order_relaxed);
@@ -232,13 +304,10 @@ Served Pager::serveStaged(PageNumber number, VmAddress address) {
 }
 
 Served Pager::serveStored(PageNumber number, VmAddress address) {
-    const auto entry = pages_.get(number);
     const auto bytes = page(faultWorker_, 0);
-    if (!load(number, entry, faultWorker_.codec, bytes)) return Served::lost;
+    if (!load(number, pages_.get(number), faultWorker_.codec, bytes)) return Served::lost;
     const auto served = populate(number, address, bytes);
     if (served == Served::done) {
-        blocks_[blockOf(number)].referenced.store(true, std::memory_order_relaxed);
-        release(entry);
         counters_.coldFaults.fetch_add(1, std::memory_order_relaxed);
     }
     return served;
@@ -294,8 +363,46 @@ void Pager::discard(PageNumber first, std::uint64_t count) {
 // ------------------------------------------------------------------------------------------------------------
 // either thread
 
+/// Frees the slot of an entry that is about to be replaced.
 void Pager::release(PageEntry entry) {
-    if (entry.state() == PageState::cold) store_.release(entry.slot());
+    const auto slot = entry.slot();
+    if (slot.bytes == 0) return;
+    if (entry.state() != PageState::cold) copyBytes_.fetch_sub(slot.bytes, std::memory_order_relaxed);
+    store_.release(slot);
+}
+
+/// The page is in guest RAM now. REQUIRES: its block's lock.
+void Pager::cameBack(PageNumber number) {
+    const auto entry = pages_.get(number);
+    switch (entry.state()) {
+        case PageState::cold:
+            if (copyWanted()) {
+                copyBytes_.fetch_add(entry.slot().bytes, std::memory_order_relaxed);
+                return pages_.set(number, PageEntry::resident({}, entry.slot()));
+            }
+            release(entry);
+            return pages_.set(number, PageEntry::resident());
+        case PageState::staged: {
+            // Touched again and again, it will not go to the store soon.
+            const auto heat = entry.heat().touched();
+            if (heat.level < Heat::maxLevel)
+                return pages_.set(number, PageEntry::resident(heat, entry.slot()));
+            release(entry);
+            return pages_.set(number, PageEntry::resident(heat));
+        }
+        case PageState::resident:
+            return;
+        case PageState::absent:
+        case PageState::filled:
+            return pages_.set(number, PageEntry::resident());
+    }
+}
+
+/// Copies may take a third of what they are copies of.
+bool Pager::copyWanted() const {
+    return keepCopies_.load(std::memory_order_relaxed) &&
+           copyBytes() <
+               (pages_.count(PageState::resident) + pages_.count(PageState::staged)) * pageBytes / 3;
 }
 
 bool Pager::load(PageNumber number, PageEntry entry, PageCodec& codec, MutablePageBytes into) {
@@ -320,17 +427,29 @@ void Pager::addLeftovers(BlockNumber block, const BlockMask& mask) {
 }
 
 Step Pager::dropLeftoversLocked(Worker& worker, BlockNumber block) {
-    auto& leftover = blocks_[block].leftover;
-    if (!leftover.any()) return Step::nothing;
-    // Not MADV_DONTNEED where they are: the staging area raises events like guest RAM, and we are their only
-    // reader. So they are moved to an area without events first; the whole block as one page if it is one.
-    const auto wanted = leftover;
+    const auto wanted = blocks_[block].leftover;
+    if (!wanted.any()) return Step::nothing;
+    const auto moved = moveToDrop(worker, block, wanted);
+    return moved ? forgetLeftovers(block, *moved) : Step::gone;
+}
+
+/// Frees pages of the staging area; those that could be, or nothing where the process is gone. Not
+/// MADV_DONTNEED where they are: the staging area raises events like guest RAM, and we are their only reader.
+/// So they are moved to an area without events first; the whole block as one page if it is one.
+std::optional<BlockMask> Pager::moveToDrop(Worker& worker, BlockNumber block, const BlockMask& wanted) {
     worker.lane->movePages(footprint_.dropUffd, worker.drop.start, staged(block), wanted);
     worker.lane->advise(worker.drop, MADV_DONTNEED);
     const auto& outcome = worker.lane->run();
-    if (outcome.empty()) return Step::gone;
-    for (std::size_t w = 0; w < wanted.words().size(); ++w)
-        leftover.words()[w] &= ~outcome[0].moved.words()[w];
+    if (outcome.empty()) return std::nullopt;
+    return outcome[0].moved;
+}
+
+/// REQUIRES: the block's lock.
+Step Pager::forgetLeftovers(BlockNumber block, const BlockMask& moved) {
+    auto& leftover = blocks_[block].leftover;
+    const auto before = leftover.count();
+    for (std::size_t w = 0; w < moved.words().size(); ++w)
+        leftover.words()[w] &= ~moved.words()[w];
     if (leftover.any()) {
         // The truth is what is in the staging area.
         BlockMask there;
@@ -338,11 +457,63 @@ Step Pager::dropLeftoversLocked(Worker& worker, BlockNumber block) {
             for (auto at = run.start; at < run.end(); at = at + pageBytes)
                 there.set((at - staged(block)) / pageBytes);
         });
-        for (std::size_t w = 0; w < wanted.words().size(); ++w)
+        for (std::size_t w = 0; w < there.words().size(); ++w)
             leftover.words()[w] &= there.words()[w];
     }
-    leftoverPages_.fetch_sub(wanted.count() - leftover.count(), std::memory_order_relaxed);
+    leftoverPages_.fetch_sub(before - leftover.count(), std::memory_order_relaxed);
     return leftover.any() ? Step::retry : Step::done;
+}
+
+/// Brings back those of `count` pages (at most chunkPages, in one block, their addresses contiguous) that are
+/// in the store, each run of them by one call. REQUIRES: the block's lock; the layout lock or the fault
+/// thread.
+Pager::Brought Pager::bringStored(Worker& worker, PageNumber first, VmAddress address, std::size_t count) {
+    Brought brought;
+    for (std::size_t i = 0; i < count;) {
+        std::size_t run = 0;
+        for (; i + run < count; ++run) {
+            const auto entry = pages_.get(first + i + run);
+            if (!entry.stored() || !load(first + i + run, entry, worker.codec, page(worker, run))) break;
+        }
+        if (run == 0) {
+            ++i;
+            continue;
+        }
+        std::size_t copied = 0;
+        brought.last =
+            guest_.copy(address + i * pageBytes, std::span(worker.buffer).first(run * pageBytes), copied);
+        for (std::size_t k = 0; k < copied / pageBytes; ++k)
+            cameBack(first + i + k);
+        brought.pages += copied / pageBytes;
+        i += copied / pageBytes;
+        if (brought.last == Populate::done || copied > 0) continue;  // short: the next call says why
+        // A page that is there counts; whatever else it is ends this.
+        if (brought.last != Populate::present) return brought;
+        cameBack(first + i);
+        ++i;
+    }
+    return brought;
+}
+
+/// Fills the worker's fresh huge page with a block that is in the store from end to end; one entry for each
+/// of its pages. REQUIRES: the block's lock.
+bool Pager::fillFresh(Worker& worker, BlockNumber block, std::vector<PageEntry>& entries) {
+    const auto from = entries.size();
+    for (std::size_t i = from; i < std::min(from + chunkPages, pagesPerBlock); ++i) {
+        const auto number = firstPageOf(block) + i;
+        const auto entry = pages_.get(number);
+        if (!entry.stored() || !load(number, entry, worker.codec, page(worker, i - from))) return false;
+        entries.push_back(entry);
+    }
+    return memory_.write(worker.fresh.start + from * pageBytes, worker.buffer).has_value();
+}
+
+/// Puts the worker's fresh page in the place of a block. REQUIRES: the block's lock; the
+/// layout lock or the fault thread.
+Step Pager::moveFreshIn(Worker& worker, BlockNumber block, VmAddress address) {
+    const auto moved = moveIn(worker, block, address, worker.fresh.start, allPages());
+    if (moved.step != Step::done) emptyFresh(worker);
+    return moved.step == Step::pinned ? Step::nothing : moved.step;
 }
 
 /// Asks the agent to move `want` of a block (huge where source and mask are) into guest RAM; the pages that
@@ -355,7 +526,7 @@ Pager::Moved Pager::moveIn(Worker& worker, BlockNumber block, VmAddress to, VmAd
     Moved result{outcome[0].moved, stepOf(outcome[0].error)};
     for (std::size_t w = 0; w < want.words().size(); ++w)
         result.pages.words()[w] &= want.words()[w];
-    result.pages.forEach([&](std::size_t i) { pages_.set(firstPageOf(block) + i, PageEntry::resident()); });
+    result.pages.forEach([&](std::size_t i) { cameBack(firstPageOf(block) + i); });
     return result;
 }
 

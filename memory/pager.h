@@ -49,6 +49,7 @@ enum class Step {
     retry,    ///< an event waits for the fault thread; try again
     pinned,   ///< pages are pinned for DMA or shared; they stay where they are
     touched,  ///< the guest took the pages back meanwhile
+    hot,      ///< all of its pages are to be passed over this time (Heat)
     poor,     ///< the pages do not compress
     full,     ///< the store has no room
     gone,     ///< the process is ending
@@ -65,6 +66,7 @@ class Pager {
         std::atomic<std::uint64_t> zeroFaults{0};
         std::atomic<std::uint64_t> spuriousFaults{
             0};  ///< the page was there already: another fault brought it back
+        std::atomic<std::uint64_t> prefetchedPages{0};
         std::atomic<std::uint64_t> evictedPages{0};
         std::atomic<std::uint64_t> lostPages{0};
     };
@@ -80,6 +82,10 @@ class Pager {
         return leftoverPages_.load(std::memory_order_relaxed);
     }
     [[nodiscard]] std::uint64_t metadataBytes() const;
+    /// Of the store, what is copies of pages that are in memory, too.
+    [[nodiscard]] std::uint64_t copyBytes() const { return copyBytes_.load(std::memory_order_relaxed); }
+    /// Blocks with pages that were compressed for speed, and could be smaller.
+    [[nodiscard]] std::uint64_t looseBlocks() const { return looseBlocks_.load(std::memory_order_relaxed); }
     [[nodiscard]] bool registered() const { return registered_.load(std::memory_order_relaxed); }
     [[nodiscard]] const Counters& counters() const { return counters_; }
     /// Guest RAM, as a list of what is mapped now. (either thread, under layout())
@@ -93,8 +99,16 @@ class Pager {
     /// Would serving a fault there take more memory than is in use now? A guess by the page's state, without
     /// a lock.
     [[nodiscard]] bool needsRoom(VmAddress address) const;
+    /// Is the page in the store (cold or filled)? A guess, likewise.
+    [[nodiscard]] bool inStore(VmAddress address) const;
+    [[nodiscard]] std::optional<BlockNumber> blockAt(VmAddress address) const;
     /// `roomForHuge`: a fresh page may be a huge one.
     Served serve(VmAddress address, bool write, bool roomForHuge);
+    /// Brings back up to `count` pages that are in the store, from `first` on, `strideBytes` apart; wakes
+    /// nobody who waits for other pages. Returns how many came.
+    std::uint64_t prefetch(VmAddress first, std::int64_t strideBytes, std::uint64_t count);
+    /// Brings back the block that `address` is in as one huge page, if all of it is in the store.
+    bool prefetchBlock(VmAddress address);
 
     // -- background thread --
     /// Guest faults come to us from now on, and the page map tells what is resident. Does nothing when
@@ -105,20 +119,26 @@ class Pager {
     /// Moves the resident pages of `block` aside.
     Step stage(BlockNumber block);
     /// Makes the staged pages of `block` cold.
-    Step evict(BlockNumber block);
+    Step evict(BlockNumber block, Algorithm algorithm);
     /// Brings every page of `block` back.
     Step restore(BlockNumber block);
+    /// Should pages that come back leave a copy in the store? It costs memory, and saves the work of
+    /// compressing those again that the guest does not change.
+    void keepCopies(bool keep) { keepCopies_.store(keep, std::memory_order_relaxed); }
+    /// Frees the copies that the store has of pages of `block`.
+    Step dropCopies(BlockNumber block);
+    /// Makes pages of `block` that were compressed for speed as small as others.
+    Step tighten(BlockNumber block);
     /// Frees copies in the staging area that served a fault. Done for a block before it is staged, too.
     Step dropLeftovers(BlockNumber block);
 
-    /// Was `block` touched while staged, since the last call? (background thread)
-    bool takeReferenced(BlockNumber block);
     [[nodiscard]] BlockMask stagedPages(BlockNumber block);
 
   private:
     struct Block {
-        std::atomic<bool> referenced{false};
         bool stagedWhole = false;  ///< one huge page in the staging area, all 512 pages staged
+        bool loose = false;        ///< has pages in LZ4
+        Heat heat;                 ///< of the block as a huge page
         BlockMask leftover;        ///< copies in the staging area that nobody needs any more
     };
     /// What each of the two threads works with.
@@ -131,7 +151,7 @@ class Pager {
     };
     static constexpr std::size_t shardCount = 64;
     static constexpr std::size_t chunkPages =
-        16;  ///< compressed or copied at a time: bounds how long a fault waits
+        32;  ///< compressed or copied at a time: bounds how long a fault waits
     static constexpr std::size_t movePages = 64;  ///< moved at a time, likewise
 
     PriorityMutex& shard(BlockNumber block) { return shards_[block % shardCount]; }
@@ -152,18 +172,37 @@ class Pager {
 
     void discard(PageNumber first, std::uint64_t count);
     void release(PageEntry entry);
+    void cameBack(PageNumber page);
+    [[nodiscard]] bool copyWanted() const;
     bool load(PageNumber page, PageEntry entry, PageCodec& codec, MutablePageBytes into);
     Step dropLeftoversLocked(Worker& worker, BlockNumber block);
+    std::optional<BlockMask> moveToDrop(Worker& worker, BlockNumber block, const BlockMask& wanted);
+    Step forgetLeftovers(BlockNumber block, const BlockMask& moved);
     void addLeftovers(BlockNumber block, const BlockMask& mask);
     Step stageWhole(BlockNumber block, VmAddress address);
     Step stagePages(BlockNumber block, BlockMask want);
-    Step evictWhole(BlockNumber block);
-    Step evictPages(BlockNumber block);
-    std::vector<PageEntry> compressChunk(BlockNumber block, const std::vector<std::size_t>& pages,
-                                         Step& step);
+    void passOverHot(BlockNumber block, BlockMask& want);
+    Step evictWhole(BlockNumber block, Algorithm algorithm);
+    Step evictPages(BlockNumber block, Algorithm algorithm);
+    /// What a staged page's entry could become.
+    struct Candidate {
+        PageEntry entry;
+        bool fresh = false;  ///< its slot was written for it, and is nobody's until it is published
+    };
+    std::vector<Candidate> compressChunk(BlockNumber block, std::span<const std::size_t> pages,
+                                         Algorithm algorithm, Step& step);
+    void publish(PageNumber page, const Candidate& candidate, Algorithm algorithm);
+    void movedAside(PageNumber page);
     Step restoreStaged(BlockNumber block);
     Step restoreWhole(BlockNumber block, VmAddress address);
     Step restoreStored(BlockNumber block);
+    bool fillFresh(Worker& worker, BlockNumber block, std::vector<PageEntry>& entries);
+    Step moveFreshIn(Worker& worker, BlockNumber block, VmAddress address);
+    struct Brought {
+        std::size_t pages = 0;  ///< now resident
+        Populate last = Populate::done;
+    };
+    Brought bringStored(Worker& worker, PageNumber first, VmAddress address, std::size_t count);
     /// The mask of `block`'s pages that lie in one extent, and the address that page 0 of the block has (or
     /// would have) there.
     struct Piece {
@@ -187,6 +226,9 @@ class Pager {
     std::vector<Block> blocks_;
     Counters counters_;
     std::atomic<std::uint64_t> leftoverPages_{0};
+    std::atomic<std::uint64_t> copyBytes_{0};
+    std::atomic<std::uint64_t> looseBlocks_{0};
+    std::atomic<bool> keepCopies_{false};
     std::atomic<std::uint64_t> memoryBytes_{0};
     std::atomic<bool> registered_{false};
     unsigned freshRefused_ =

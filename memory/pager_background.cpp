@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <numeric>
 #include <utility>
 
 #include "memory/pager.h"
@@ -36,7 +37,8 @@ Result<void> Pager::registerGuest() {
 Result<bool> Pager::unregisterGuest() {
     if (!registered()) return true;
     const PriorityMutex::Patient layout(layout_);
-    if (pages_.count(PageState::staged) + pages_.count(PageState::cold) + pages_.count(PageState::filled) !=
+    if (pages_.count(PageState::staged) + pages_.count(PageState::cold) + pages_.count(PageState::filled) +
+            copyBytes() !=
         0)
         return false;
     // A fault that the other thread is about to serve meets an unregistered range: unregistering woke its
@@ -80,9 +82,33 @@ Step Pager::stage(BlockNumber block) {
             want.words()[w] &= ~blocks_[block].leftover.words()[w];
         if (!want.any()) return Step::nothing;
         whole = addresses_.wholeBlock(block);
-        if (whole && want == allPages() && memory_.isHuge(*whole)) return stageWhole(block, *whole);
+        if (whole && want == allPages() && memory_.isHuge(*whole)) {
+            auto& heat = blocks_[block].heat;
+            if (heat.skip == 0) return stageWhole(block, *whole);
+            --heat.skip;
+            return Step::hot;
+        }
+        passOverHot(block, want);
     }
-    return stagePages(block, want);
+    return want.any() ? stagePages(block, want) : Step::hot;
+}
+
+/// Takes out of `want` the pages that are to be passed over this time. REQUIRES: the block's lock.
+void Pager::passOverHot(BlockNumber block, BlockMask& want) {
+    for (std::size_t i = 0; i < pagesPerBlock; ++i) {
+        if (!want.test(i)) continue;
+        const auto entry = pages_.get(firstPageOf(block) + i);
+        auto heat = entry.heat();
+        if (heat.skip == 0) continue;
+        --heat.skip;
+        pages_.set(firstPageOf(block) + i, PageEntry::resident(heat, entry.slot()));
+        want.clear(i);
+    }
+}
+
+void Pager::movedAside(PageNumber number) {
+    const auto entry = pages_.get(number);
+    pages_.set(number, PageEntry::staged(entry.heat().level, entry.slot()));
 }
 
 /// REQUIRES: layout and block locks held.
@@ -91,7 +117,8 @@ Step Pager::stageWhole(BlockNumber block, VmAddress address) {
     const auto& outcome = backgroundWorker_.lane->run();
     if (outcome.empty()) return Step::gone;
     if (outcome[0].error != 0) return stepOf(outcome[0].error);
-    pages_.setAll(firstPageOf(block), pagesPerBlock, PageEntry::staged());
+    for (auto number = firstPageOf(block); number < firstPageOf(block + 1); ++number)
+        movedAside(number);
     blocks_[block].stagedWhole = true;
     return Step::done;
 }
@@ -114,7 +141,7 @@ Step Pager::stagePages(BlockNumber block, BlockMask want) {
             if (outcome.empty()) return Step::gone;
             outcome[0].moved.forEach([&](std::size_t i) {
                 if (!chunk.test(i)) return;
-                pages_.set(firstPageOf(block) + i, PageEntry::staged());
+                movedAside(firstPageOf(block) + i);
                 result = Step::done;
             });
             if (outcome[0].error == EAGAIN) return Step::retry;
@@ -124,114 +151,145 @@ Step Pager::stagePages(BlockNumber block, BlockMask want) {
     return result;
 }
 
-bool Pager::takeReferenced(BlockNumber block) {
-    return blocks_[block].referenced.exchange(false, std::memory_order_relaxed);
-}
-
 BlockMask Pager::stagedPages(BlockNumber block) {
     const PriorityMutex::Patient lock(shard(block));
     return pages_.pagesIn(block, PageState::staged);
 }
 
+/// Without the block's lock while the agent works: a leftover cannot become a staged page meanwhile, since
+/// only this thread stages.
 Step Pager::dropLeftovers(BlockNumber block) {
+    BlockMask wanted;
+    {
+        const PriorityMutex::Patient lock(shard(block));
+        wanted = blocks_[block].leftover;
+    }
+    if (!wanted.any()) return Step::nothing;
+    const auto moved = moveToDrop(backgroundWorker_, block, wanted);
+    if (!moved) return Step::gone;
     const PriorityMutex::Patient lock(shard(block));
-    return dropLeftoversLocked(backgroundWorker_, block);
+    return forgetLeftovers(block, *moved);
 }
 
 // -----------------------------------------------------------------------------------------------------------------
 // evicting
 
-Step Pager::evict(BlockNumber block) {
+Step Pager::evict(BlockNumber block, Algorithm algorithm) {
     bool whole = false;
     {
         const PriorityMutex::Patient lock(shard(block));
         if (!pages_.pagesIn(block, PageState::staged).any()) return Step::touched;
         whole = blocks_[block].stagedWhole;
     }
-    return whole ? evictWhole(block) : evictPages(block);
+    return whole ? evictWhole(block, algorithm) : evictPages(block, algorithm);
 }
 
-/// Compresses the given pages of a block that are still staged; one entry for each of them, `absent` for
-/// those that are not staged any more, `staged(incompressible)` for those that do not shrink. The entries are
-/// not published: only this thread stages, so a page that is still staged when they are has been staged, and
-/// unchanged, all the time.
-std::vector<PageEntry> Pager::compressChunk(BlockNumber block, const std::vector<std::size_t>& numbers,
-                                            Step& step) {
+/// Compresses the given pages of a block that are still staged; one candidate for each of them: `absent` for
+/// those that are not staged any more, `staged(incompressible)` for those that do not shrink. A page that has
+/// not changed since it came from the store gets the slot that it left there. Nothing is published: only this
+/// thread stages, so a page that is still staged when its candidate is has been staged, and unchanged, all
+/// the time; and so has its copy, which only cameBack() and discard() give up, both ending that state.
+std::vector<Pager::Candidate> Pager::compressChunk(BlockNumber block, std::span<const std::size_t> numbers,
+                                                   Algorithm algorithm, Step& step) {
     auto& worker = backgroundWorker_;
-    std::vector<PageEntry> entries(numbers.size(), PageEntry::absent());
-    std::vector<bool> loaded(numbers.size(), false);
+    const auto base = firstPageOf(block);
+    std::vector<Candidate> candidates(numbers.size());
+    std::vector<std::optional<ContentHash>> copies(numbers.size());
     {
         const PriorityMutex::Patient lock(shard(block));
         for (std::size_t first = 0; first < numbers.size();) {
             std::size_t end = first;
             while (end < numbers.size() && numbers[end] == numbers[first] + (end - first) &&
-                   pages_.get(firstPageOf(block) + numbers[end]).state() == PageState::staged)
+                   pages_.get(base + numbers[end]).state() == PageState::staged)
                 ++end;
             if (end == first) {
                 ++first;
                 continue;
             }
             const auto bytes = std::span(worker.buffer).subspan(first * pageBytes, (end - first) * pageBytes);
-            if (const auto read = memory_.read(area_.page(firstPageOf(block) + numbers[first]), bytes);
-                !read) {
+            if (const auto read = memory_.read(area_.page(base + numbers[first]), bytes); !read) {
                 step = read.error().code == ErrorCode::processGone ? Step::gone : Step::touched;
-                return entries;
+                return candidates;
             }
-            for (; first < end; ++first)
-                loaded[first] = true;
+            for (; first < end; ++first) {
+                const auto entry = pages_.get(base + numbers[first]);
+                candidates[first].entry = entry;
+                if (entry.slot().bytes != 0) copies[first] = store_.contentOf(entry.slot());
+            }
         }
     }
     for (std::size_t i = 0; i < numbers.size(); ++i) {
-        if (!loaded[i]) continue;
+        auto& [entry, fresh] = candidates[i];
+        if (entry.state() != PageState::staged) continue;
         const PageBytes bytes(page(worker, i));
         if (const auto word = PageCodec::sameFilled(bytes)) {
-            entries[i] = PageEntry::filled(*word);
+            entry = PageEntry::filled(*word);
             continue;
         }
-        const auto compressed = worker.codec.compress(bytes);
+        const auto content = ContentHash::of(base + numbers[i], bytes);
+        if (copies[i] == content) {
+            entry = PageEntry::cold(entry.slot());
+            continue;
+        }
+        const auto compressed = worker.codec.compress(bytes, algorithm);
         if (compressed.empty()) {
-            entries[i] = PageEntry::staged(true);
+            entry = PageEntry::staged(entry.heat().level, {}, true);
             continue;
         }
-        const auto slot = store_.put(firstPageOf(block) + numbers[i], compressed);
+        const auto slot = store_.put(base + numbers[i], content, compressed, algorithm);
         if (!slot) {
+            for (; i < numbers.size(); ++i)
+                candidates[i].entry = PageEntry::absent();
             step = Step::full;
-            return entries;
+            break;
         }
-        entries[i] = PageEntry::cold(*slot);
+        entry = PageEntry::cold(*slot);
+        fresh = true;
     }
-    return entries;
+    return candidates;
 }
 
-Step Pager::evictPages(BlockNumber block) {
+/// Makes a candidate the entry of its page, which is still staged. REQUIRES: the block's lock.
+void Pager::publish(PageNumber number, const Candidate& candidate, Algorithm algorithm) {
+    const auto before = pages_.get(number);
+    if (!candidate.fresh && candidate.entry.state() == PageState::cold)
+        copyBytes_.fetch_sub(before.slot().bytes, std::memory_order_relaxed);
+    else
+        release(before);
+    pages_.set(number, candidate.entry);
+    auto& loose = blocks_[blockOf(number)].loose;
+    if (!candidate.fresh || algorithm != Algorithm::lz4 || loose) return;
+    loose = true;
+    looseBlocks_.fetch_add(1, std::memory_order_relaxed);
+}
+
+Step Pager::evictPages(BlockNumber block, Algorithm algorithm) {
     auto result = Step::touched;
-    std::vector<std::size_t> candidates;
+    std::vector<std::size_t> wanted;
     {
         const PriorityMutex::Patient lock(shard(block));
         pages_.pagesIn(block, PageState::staged).forEach([&](std::size_t i) {
-            if (!pages_.get(firstPageOf(block) + i).incompressible()) candidates.push_back(i);
+            if (!pages_.get(firstPageOf(block) + i).incompressible()) wanted.push_back(i);
         });
     }
-    if (candidates.empty()) return Step::poor;
-    for (std::size_t from = 0; from < candidates.size(); from += chunkPages) {
-        const std::vector<std::size_t> chunk(
-            candidates.begin() + static_cast<std::ptrdiff_t>(from),
-            candidates.begin() + static_cast<std::ptrdiff_t>(std::min(from + chunkPages, candidates.size())));
-        auto step = Step::done;
-        const auto entries = compressChunk(block, chunk, step);
+    if (wanted.empty()) return Step::poor;
+    auto step = Step::done;
+    for (std::size_t from = 0; from < wanted.size() && step == Step::done; from += chunkPages) {
+        const auto chunk = std::span(wanted).subspan(from, std::min(chunkPages, wanted.size() - from));
+        const auto candidates = compressChunk(block, chunk, algorithm, step);
         const PriorityMutex::Patient lock(shard(block));
         BlockMask drop;
         for (std::size_t i = 0; i < chunk.size(); ++i) {
+            const auto& [entry, fresh] = candidates[i];
             const auto number = firstPageOf(block) + chunk[i];
-            if (entries[i].state() == PageState::absent) continue;
-            if (pages_.get(number).state() != PageState::staged) {
-                release(entries[i]);
+            if (pages_.get(number).state() != PageState::staged || entry.state() == PageState::absent) {
+                if (fresh) store_.release(entry.slot());
                 continue;
             }
             // The slot is written; publish it, then drop the page: a crash between the two leaves both, never
             // neither.
-            pages_.set(number, entries[i]);
-            if (entries[i].state() == PageState::staged) {
+            publish(number, candidates[i], algorithm);
+            if (entry.state() == PageState::staged) {
                 if (result == Step::touched) result = Step::poor;
                 continue;
             }
@@ -240,52 +298,108 @@ Step Pager::evictPages(BlockNumber block) {
             result = Step::done;
         }
         addLeftovers(block, drop);
-        const bool last = from + chunkPages >= candidates.size();
-        if ((last || step != Step::done) && dropLeftoversLocked(backgroundWorker_, block) == Step::gone)
-            return Step::gone;
-        if (step != Step::done) return step;
     }
-    return result;
+    if (dropLeftovers(block) == Step::gone) return Step::gone;
+    return step == Step::done ? result : step;
 }
 
 /// A huge page goes as a whole: its slots are written chunk by chunk while it stays one staged huge page that
 /// a single touch takes back; only when all are written are they published, in one step, and the huge page
 /// freed at once.
-Step Pager::evictWhole(BlockNumber block) {
-    std::vector<PageEntry> entries;
-    entries.reserve(pagesPerBlock);
+Step Pager::evictWhole(BlockNumber block, Algorithm algorithm) {
+    std::vector<Candidate> candidates;
+    candidates.reserve(pagesPerBlock);
     const auto giveUp = [&](Step step) {
-        for (const auto entry : entries)
-            release(entry);
+        for (const auto& [entry, fresh] : candidates)
+            if (fresh) store_.release(entry.slot());
         return step;
     };
     std::size_t poor = 0;
+    std::array<std::size_t, chunkPages> chunk{};
     for (std::size_t from = 0; from < pagesPerBlock; from += chunkPages) {
-        std::vector<std::size_t> chunk(chunkPages);
-        for (std::size_t i = 0; i < chunkPages; ++i)
-            chunk[i] = from + i;
+        std::iota(chunk.begin(), chunk.end(), from);
         auto step = Step::done;
-        const auto part = compressChunk(block, chunk, step);
-        entries.insert(entries.end(), part.begin(), part.end());
+        const auto part = compressChunk(block, chunk, algorithm, step);
+        candidates.insert(candidates.end(), part.begin(), part.end());
         if (step != Step::done) return giveUp(step);
-        for (const auto entry : part) {
+        for (const auto& [entry, fresh] : part) {
             if (entry.state() == PageState::absent) return giveUp(Step::touched);
             if (entry.incompressible()) ++poor;
         }
     }
-    const PriorityMutex::Patient lock(shard(block));
-    auto& state = blocks_[block];
-    if (!state.stagedWhole) return giveUp(Step::touched);
-    state.stagedWhole = poor == pagesPerBlock;  // nothing gained: it stays one page
-    BlockMask drop;
-    for (std::size_t i = 0; i < pagesPerBlock; ++i) {
-        pages_.set(firstPageOf(block) + i, entries[i]);
-        if (entries[i].state() != PageState::staged) drop.set(i);
+    {
+        const PriorityMutex::Patient lock(shard(block));
+        auto& state = blocks_[block];
+        if (!state.stagedWhole) return giveUp(Step::touched);
+        state.stagedWhole = poor == pagesPerBlock;  // nothing gained: it stays one page
+        state.heat = {};
+        BlockMask drop;
+        for (std::size_t i = 0; i < pagesPerBlock; ++i) {
+            publish(firstPageOf(block) + i, candidates[i], algorithm);
+            if (candidates[i].entry.state() != PageState::staged) drop.set(i);
+        }
+        counters_.evictedPages.fetch_add(pagesPerBlock - poor, std::memory_order_relaxed);
+        addLeftovers(block, drop);
     }
-    counters_.evictedPages.fetch_add(pagesPerBlock - poor, std::memory_order_relaxed);
-    addLeftovers(block, drop);
-    if (dropLeftoversLocked(backgroundWorker_, block) == Step::gone) return Step::gone;
-    return drop.any() ? Step::done : Step::poor;
+    if (dropLeftovers(block) == Step::gone) return Step::gone;
+    return poor == pagesPerBlock ? Step::poor : Step::done;
+}
+
+Step Pager::dropCopies(BlockNumber block) {
+    const PriorityMutex::Patient lock(shard(block));
+    auto result = Step::nothing;
+    for (auto number = firstPageOf(block); number < firstPageOf(block + 1); ++number) {
+        const auto entry = pages_.get(number);
+        if (entry.stored() || entry.slot().bytes == 0) continue;
+        release(entry);
+        pages_.set(number, entry.state() == PageState::resident
+                               ? PageEntry::resident(entry.heat())
+                               : PageEntry::staged(entry.heat().level, {}, entry.incompressible()));
+        result = Step::done;
+    }
+    return result;
+}
+
+Step Pager::tighten(BlockNumber block) {
+    auto& worker = backgroundWorker_;
+    const auto first = firstPageOf(block);
+    {
+        const PriorityMutex::Patient lock(shard(block));
+        if (!blocks_[block].loose) return Step::nothing;
+        blocks_[block].loose = false;
+        looseBlocks_.fetch_sub(1, std::memory_order_relaxed);
+    }
+    for (std::size_t from = 0; from < pagesPerBlock; from += chunkPages) {
+        std::array<PageEntry, chunkPages> before;
+        {
+            const PriorityMutex::Patient lock(shard(block));
+            for (std::size_t i = 0; i < chunkPages; ++i) {
+                const auto entry = pages_.get(first + from + i);
+                if (entry.state() == PageState::cold && store_.algorithmOf(entry.slot()) == Algorithm::lz4 &&
+                    load(first + from + i, entry, worker.codec, page(worker, i)))
+                    before[i] = entry;
+            }
+        }
+        for (std::size_t i = 0; i < chunkPages; ++i) {
+            if (before[i].state() != PageState::cold) continue;
+            const auto number = first + from + i;
+            const PageBytes bytes(page(worker, i));
+            const auto compressed = worker.codec.compress(bytes, Algorithm::zstd);
+            if (compressed.empty()) continue;
+            const auto slot = store_.put(number, ContentHash::of(number, bytes), compressed, Algorithm::zstd);
+            if (!slot) return Step::full;
+            // Only this thread makes pages cold: an entry that is the same has been so all the time.
+            const PriorityMutex::Patient lock(shard(block));
+            const bool better = slot->bytes < before[i].slot().bytes;
+            if (better && pages_.get(number) == before[i]) {
+                pages_.set(number, PageEntry::cold(*slot));
+                store_.release(before[i].slot());
+            } else {
+                store_.release(*slot);
+            }
+        }
+    }
+    return Step::done;
 }
 
 // ----------------------------------------------------------------------------------------------------------------
@@ -336,19 +450,11 @@ Step Pager::restoreWhole(BlockNumber block, VmAddress address) {
     auto& worker = backgroundWorker_;
     if (!makeFreshHuge(worker)) return Step::nothing;
     std::vector<PageEntry> entries;
-    for (std::size_t from = 0; from < pagesPerBlock; from += chunkPages) {
+    while (entries.size() < pagesPerBlock) {
         const PriorityMutex::Patient lock(shard(block));
-        for (std::size_t i = 0; i < chunkPages; ++i) {
-            const auto number = firstPageOf(block) + from + i;
-            const auto entry = pages_.get(number);
-            const bool stored = entry.state() == PageState::cold || entry.state() == PageState::filled;
-            if (!stored || !load(number, entry, worker.codec, page(worker, i))) {
-                emptyFresh(worker);
-                return Step::nothing;
-            }
-            entries.push_back(entry);
-        }
-        if (!memory_.write(worker.fresh.start + from * pageBytes, worker.buffer)) return Step::gone;
+        if (fillFresh(worker, block, entries)) continue;
+        emptyFresh(worker);
+        return Step::nothing;
     }
     const PriorityMutex::Patient layout(layout_);
     const PriorityMutex::Patient lock(shard(block));
@@ -360,39 +466,24 @@ Step Pager::restoreWhole(BlockNumber block, VmAddress address) {
         emptyFresh(worker);
         return Step::nothing;
     }
-    const auto moved = moveIn(worker, block, address, worker.fresh.start, allPages());
-    moved.pages.forEach([&](std::size_t i) { release(entries[i]); });
-    if (moved.step != Step::done) emptyFresh(worker);
-    return moved.step == Step::pinned ? Step::nothing : moved.step;
+    return moveFreshIn(worker, block, address);
 }
 
 Step Pager::restoreStored(BlockNumber block) {
-    auto& worker = backgroundWorker_;
     auto result = Step::nothing;
     const auto first = firstPageOf(block);
     for (std::size_t from = 0; from < pagesPerBlock; from += chunkPages) {
         const PriorityMutex::Patient layout(layout_);
         const PriorityMutex::Patient lock(shard(block));
-        for (std::size_t i = from; i < from + chunkPages; ++i) {
-            const auto entry = pages_.get(first + i);
-            if (entry.state() != PageState::cold && entry.state() != PageState::filled) continue;
-            const auto address = addresses_.addressOf(first + i);
-            if (!address || !load(first + i, entry, worker.codec, page(worker, 0))) continue;
-            std::size_t copied = 0;
-            switch (guest_.copy(*address, page(worker, 0), copied)) {
-                case Populate::present:
-                case Populate::done:
-                    pages_.set(first + i, PageEntry::resident());
-                    release(entry);
-                    result = Step::done;
-                    break;
-                case Populate::gone:
-                    return Step::gone;
-                case Populate::retry:
-                case Populate::failed:
-                case Populate::unmapped:
-                    return Step::retry;
-            }
+        for (const auto& extent : addresses_.extents()) {
+            const auto begin = std::max(first + from, extent.first);
+            const auto end = std::min(first + from + chunkPages, extent.first + extent.pages);
+            if (begin >= end) continue;
+            const auto address = extent.start + (begin - extent.first) * pageBytes;
+            const auto brought = bringStored(backgroundWorker_, begin, address, end - begin);
+            if (brought.last == Populate::gone) return Step::gone;
+            if (brought.last != Populate::done && brought.last != Populate::present) return Step::retry;
+            if (brought.pages > 0) result = Step::done;
         }
     }
     return result;

@@ -18,6 +18,8 @@ namespace {
 constexpr auto hopelessPause = std::chrono::seconds(1);
 /// Host memory that bringing pages back leaves free.
 constexpr std::uint64_t hostReserveBytes = 64U << 20;
+constexpr std::size_t maxPassed = 64;
+constexpr auto hurry = std::chrono::milliseconds(200);
 
 std::uint64_t hostAvailableBytes() {
     const auto text = readProcFile("/proc/meminfo");
@@ -64,6 +66,18 @@ void Reclaimer::memoryGrew() {
     wake_.notify_all();
 }
 
+void Reclaimer::passedBy(BlockNumber block) {
+    // A hint: the fault path does not wait to give it.
+    const std::unique_lock lock(passedMutex_, std::try_to_lock);
+    if (!lock.owns_lock()) return;
+    passed_.push_back(block);
+    if (passed_.size() > maxPassed) passed_.pop_front();
+}
+
+void Reclaimer::guestWaits() {
+    guestWaited_.store(std::chrono::steady_clock::now(), std::memory_order_relaxed);
+}
+
 std::string Reclaimer::note() const {
     const std::lock_guard lock(mutex_);
     return note_;
@@ -100,6 +114,16 @@ void Reclaimer::run() {
             std::unique_lock lock(mutex_);
             if (hopeless_ && !limitChanged_) {
                 wake_.wait_for(lock, hopelessPause, [&] { return stop_ || limitChanged_; });
+            } else if (pager_.looseBlocks() > 0 && budget_.limit() != 0) {
+                sleeping_ = true;
+                wake_.wait_for(lock, hurry, [&] { return workToDo(); });
+                sleeping_ = false;
+                if (!workToDo()) {
+                    lock.unlock();
+                    while (idle() && tightenNext()) {
+                    }
+                    continue;
+                }
             } else {
                 sleeping_ = true;
                 wake_.wait(lock, [&] { return workToDo(); });
@@ -125,9 +149,22 @@ void Reclaimer::reclaim() {
         return;
     }
     bool freed = false;
+    const auto madeRoom = [&] {
+        freed = true;
+        hopeless_ = false;
+        budget_.reclaimed();
+        roomMade_();
+    };
     while (!stop_ && budget_.limit() != 0) {
         const auto action = policy.next(usage());
         if (action == HardLimitPolicy::Action::nothing) break;
+        // Copies cost memory and save time: worth it while the guest waits for us.
+        const bool hurry = hurried();
+        pager_.keepCopies(hurry);
+        if (!hurry && dropCopies()) {
+            madeRoom();
+            continue;
+        }
         {
             const std::lock_guard lock(mutex_);
             if (limitChanged_) return;
@@ -136,13 +173,14 @@ void Reclaimer::reclaim() {
         // left to take.
         if (action == HardLimitPolicy::Action::stage && stageNext()) continue;
         if (evictOldest()) {
-            freed = true;
-            hopeless_ = false;
-            budget_.reclaimed();
-            roomMade_();
+            madeRoom();
             continue;
         }
         if (!staged_.empty() || (action != HardLimitPolicy::Action::stage && stageNext())) continue;
+        if (dropCopies() || tightenNext()) {
+            madeRoom();
+            continue;
+        }
         hopeless_ = true;
         const auto pages = pager_.pages().count(PageState::staged);
         if (!budget_.limitMet() && note().empty())
@@ -161,14 +199,30 @@ void Reclaimer::reclaim() {
     }
 }
 
-/// Moves the clock's hand on until one block could be staged; false after a whole turn without one. A block
-/// that was touched while it was staged the last time is passed over once: a second chance.
+bool Reclaimer::stagePassed() {
+    for (;;) {
+        BlockNumber block = 0;
+        {
+            const std::lock_guard lock(passedMutex_);
+            if (passed_.empty()) return false;
+            block = passed_.front();
+            passed_.pop_front();
+        }
+        if (pager_.stage(block) == Step::done) {
+            staged_.push_back(block);
+            return true;
+        }
+    }
+}
+
+/// What a stream has passed first; else moves the clock's hand on until one block could be staged; false
+/// after as many turns as the hottest page is passed over without one.
 bool Reclaimer::stageNext() {
+    if (stagePassed()) return true;
     const auto blocks = pager_.pages().blocks();
-    for (std::uint64_t tries = 0; tries < 2 * blocks && !stop_; ++tries) {
+    for (std::uint64_t tries = 0; tries < (1U << Heat::maxLevel) * blocks && !stop_; ++tries) {
         const auto block = hand_;
         hand_ = (hand_ + 1) % blocks;
-        if (pager_.takeReferenced(block)) continue;
         switch (pager_.stage(block)) {
             case Step::done:
                 staged_.push_back(block);
@@ -186,12 +240,42 @@ bool Reclaimer::stageNext() {
     return false;
 }
 
+/// Frees the copies of the next block that has some.
+bool Reclaimer::dropCopies() {
+    const auto blocks = pager_.pages().blocks();
+    for (std::uint64_t tries = 0; tries < blocks && pager_.copyBytes() > 0; ++tries) {
+        copyHand_ = (copyHand_ + 1) % blocks;
+        if (pager_.dropCopies(copyHand_) == Step::done) return true;
+    }
+    return false;
+}
+
+/// Compresses the next block again that was compressed for speed.
+bool Reclaimer::tightenNext() {
+    const auto blocks = pager_.pages().blocks();
+    for (std::uint64_t tries = 0; tries < blocks && pager_.looseBlocks() > 0; ++tries) {
+        looseHand_ = (looseHand_ + 1) % blocks;
+        if (pager_.tighten(looseHand_) == Step::done) return true;
+    }
+    return false;
+}
+
+bool Reclaimer::idle() const {
+    const std::lock_guard lock(mutex_);
+    return !workToDo() && !hurried() && budget_.limit() != 0;
+}
+
+/// Memory is what the limit makes scarce, until reclaim falls behind and the guest has to wait for it.
+bool Reclaimer::hurried() const {
+    return std::chrono::steady_clock::now() - guestWaited_.load(std::memory_order_relaxed) < hurry;
+}
+
 /// Evicts the block that has been staged longest; true where that freed memory.
 bool Reclaimer::evictOldest() {
     while (!staged_.empty() && !stop_) {
         const auto block = staged_.front();
         staged_.pop_front();
-        switch (pager_.evict(block)) {
+        switch (pager_.evict(block, hurried() ? Algorithm::lz4 : Algorithm::zstd)) {
             case Step::done:
                 return true;
             case Step::full:
@@ -219,6 +303,7 @@ void Reclaimer::restore() {
         restoredChanged_.notify_all();
     };
     staged_.clear();
+    pager_.keepCopies(false);
     for (BlockNumber block = 0; block < pager_.pages().blocks();) {
         if (stop_) return finish(Error{ErrorCode::processGone, "the VM's process has ended"});
         {
@@ -246,6 +331,8 @@ void Reclaimer::restore() {
                 ++block;
                 break;
         }
+    }
+    while (dropCopies()) {
     }
     const auto left = pager_.unregisterGuest();
     store_.trim();

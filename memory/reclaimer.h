@@ -5,6 +5,7 @@
 // (any more). Public members may be called from any thread.
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -34,6 +35,11 @@ class Reclaimer {
     void setLimit(std::uint64_t bytes);
     /// Memory use went up, or a fault waits for room.
     void memoryGrew();
+    /// Reclaim is too slow for the guest: from now on, for a moment, speed counts more than bytes.
+    void guestWaits();
+    /// A stream of faults has left `block` behind: it goes before others, so that a scan does not push out
+    /// what it does not touch.
+    void passedBy(BlockNumber block);
     /// Reclaim has found nothing more to take.
     [[nodiscard]] bool hopeless() const { return hopeless_.load(std::memory_order_relaxed); }
     /// Why the limit is not met, for a person; empty where it is, or where reclaim is still at it.
@@ -45,8 +51,13 @@ class Reclaimer {
   private:
     void run();
     void reclaim();
+    bool stagePassed();
     bool stageNext();
+    [[nodiscard]] bool hurried() const;
     bool evictOldest();
+    bool dropCopies();
+    bool tightenNext();
+    [[nodiscard]] bool idle() const;
     void restore();
     void setNote(std::string note);
     [[nodiscard]] bool workToDo() const;
@@ -59,6 +70,10 @@ class Reclaimer {
 
     std::deque<BlockNumber> staged_;  // oldest first; a block may have been touched since
     BlockNumber hand_ = 0;            // the clock's hand: next block to stage
+    BlockNumber copyHand_ = 0;        // next block to look for copies in
+    BlockNumber looseHand_ = 0;       // ... and for pages that were compressed for speed
+    std::mutex passedMutex_;          // guards passed_
+    std::deque<BlockNumber> passed_;
 
     mutable std::mutex mutex_;  // guards the members below and the two conditions
     std::condition_variable wake_;
@@ -67,6 +82,7 @@ class Reclaimer {
     bool limitChanged_ = false;
     bool restored_ = true;
     std::optional<Error> restoreError_;
+    std::atomic<std::chrono::steady_clock::time_point> guestWaited_{};
     std::atomic<bool> sleeping_{false};
     std::atomic<bool> stop_{false};
     std::atomic<bool> hopeless_{false};

@@ -7,8 +7,8 @@
 
 namespace thermocline::memory {
 
-SlotAllocator::SlotAllocator(std::uint64_t maxSlabs, std::function<void(std::uint64_t)> releaseSlab)
-    : maxSlabs_(maxSlabs), releaseSlab_(std::move(releaseSlab)) {
+SlotAllocator::SlotAllocator(std::uint64_t maxSlabs, Backing backing)
+    : maxSlabs_(maxSlabs), backing_(std::move(backing)) {
     partial_.fill(none);
 }
 
@@ -21,20 +21,9 @@ std::optional<Slot> SlotAllocator::allocate(std::uint32_t bytes) {
     const auto granules = (bytes + granuleBytes - 1) / granuleBytes;
     std::uint32_t index = partial_[granules - 1];
     if (index == none) {
-        if (!empty_.empty()) {
-            index = empty_.back();
-            empty_.pop_back();
-        } else if (!released_.empty()) {
-            index = released_.back();
-            released_.pop_back();
-            ++slabsInUse_;
-        } else if (slabs_.size() < maxSlabs_) {
-            index = static_cast<std::uint32_t>(slabs_.size());
-            slabs_.emplace_back();
-            ++slabsInUse_;
-        } else {
-            return std::nullopt;
-        }
+        const auto taken = takeSlab();
+        if (!taken) return std::nullopt;
+        index = *taken;
         slabs_[index] = {};
         slabs_[index].granulesPerSlot = static_cast<std::uint16_t>(granules);
         link(index);
@@ -54,6 +43,25 @@ std::optional<Slot> SlotAllocator::allocate(std::uint32_t bytes) {
     return std::nullopt;
 }
 
+/// A slab without slots, acquired.
+std::optional<std::uint32_t> SlotAllocator::takeSlab() {
+    if (!empty_.empty()) {
+        const auto index = empty_.back();
+        empty_.pop_back();
+        return index;
+    }
+    if (released_.empty()) {
+        if (slabs_.size() >= maxSlabs_) return std::nullopt;
+        released_.push_back(static_cast<std::uint32_t>(slabs_.size()));
+        slabs_.emplace_back();
+    }
+    const auto index = released_.back();
+    if (!backing_.acquire(index * slabBytes)) return std::nullopt;
+    released_.pop_back();
+    ++slabsInUse_;
+    return index;
+}
+
 void SlotAllocator::free(Slot slot) {
     const auto index = static_cast<std::uint32_t>(slot.offset() / slabBytes);
     auto& slab = slabs_[index];
@@ -69,7 +77,7 @@ void SlotAllocator::free(Slot slot) {
         empty_.pop_back();
         released_.push_back(index);
         --slabsInUse_;
-        releaseSlab_(index * slabBytes);
+        backing_.release(index * slabBytes);
     }
 }
 
@@ -77,7 +85,7 @@ void SlotAllocator::trim() {
     for (const auto index : empty_) {
         released_.push_back(index);
         --slabsInUse_;
-        releaseSlab_(index * slabBytes);
+        backing_.release(index * slabBytes);
     }
     empty_.clear();
 }

@@ -29,14 +29,18 @@ class SlotAllocator {
     static constexpr std::uint64_t granuleBytes = 64;
     static constexpr std::uint64_t slabBytes = 65536;
     static constexpr std::uint32_t maxSlotBytes = 4096 + 64;
-    /// Empty slabs kept for quick reuse; more than that are given back through `releaseSlab`.
+    /// Empty slabs kept for quick reuse; more than that are given back.
     static constexpr std::size_t emptySlabsKept = 16;
 
-    /// `releaseSlab(offset)` is called when the bytes of a slab are no longer needed; they are zero when it
-    /// is used again. `maxSlabs` bounds the arena.
-    SlotAllocator(std::uint64_t maxSlabs, std::function<void(std::uint64_t)> releaseSlab);
+    /// What stands behind the slabs; both get a slab's offset.
+    struct Backing {
+        std::function<bool(std::uint64_t)> acquire;  ///< its bytes are about to be used; false: no memory
+        std::function<void(std::uint64_t)> release;  ///< its bytes are no longer needed
+    };
+    /// `maxSlabs` bounds the arena.
+    SlotAllocator(std::uint64_t maxSlabs, Backing backing);
 
-    /// A slot of `bytes` (1 to maxSlotBytes); nothing where the arena is full.
+    /// A slot of `bytes` (1 to maxSlotBytes); nothing where the arena or the memory behind it is full.
     std::optional<Slot> allocate(std::uint32_t bytes);
     /// REQUIRES: a slot that allocate() returned and that was not freed since.
     void free(Slot slot);
@@ -58,16 +62,17 @@ class SlotAllocator {
         std::array<std::uint64_t, slabBytes / granuleBytes / 64> taken{};
     };
 
+    std::optional<std::uint32_t> takeSlab();
     void link(std::uint32_t slab);
     void unlink(std::uint32_t slab);
     [[nodiscard]] static std::uint32_t slotsPerSlab(const Slab& slab);
     std::uint32_t& head(const Slab& slab) { return partial_[slab.granulesPerSlot - 1U]; }
 
     std::uint64_t maxSlabs_;
-    std::function<void(std::uint64_t)> releaseSlab_;
+    Backing backing_;
     std::vector<Slab> slabs_;
     std::array<std::uint32_t, classCount> partial_;
-    std::vector<std::uint32_t> empty_;     // bytes still allocated in the file
+    std::vector<std::uint32_t> empty_;     // acquired, without slots
     std::vector<std::uint32_t> released_;  // given back
     std::uint64_t usedBytes_ = 0;
     std::uint64_t slabsInUse_ = 0;  // including the empty ones that are kept

@@ -10,8 +10,10 @@ namespace thermocline::memory {
 namespace {
 
 TEST(SlotAllocator, slotsNeverOverlapUnderChurn) {
+    std::uint64_t acquired = 0;
     std::uint64_t released = 0;
-    SlotAllocator allocator(256, [&](std::uint64_t) { ++released; });
+    SlotAllocator allocator(
+        256, {[&](std::uint64_t) { return ++acquired > 0; }, [&](std::uint64_t) { ++released; }});
     std::map<std::uint64_t, Slot> live;  // by offset
     std::mt19937 random(1);
     std::uint64_t bytes = 0;
@@ -45,10 +47,11 @@ TEST(SlotAllocator, slotsNeverOverlapUnderChurn) {
     allocator.trim();
     EXPECT_EQ(allocator.slabBytesInUse(), 0U);
     EXPECT_GT(released, 0U);
+    EXPECT_EQ(acquired, released);
 }
 
 TEST(SlotAllocator, isFullAtItsBound) {
-    SlotAllocator allocator(2, [](std::uint64_t) {});
+    SlotAllocator allocator(2, {[](std::uint64_t) { return true; }, [](std::uint64_t) {}});
     std::vector<Slot> slots;
     while (const auto slot = allocator.allocate(4096))
         slots.push_back(*slot);
@@ -60,6 +63,16 @@ TEST(SlotAllocator, isFullAtItsBound) {
     for (std::size_t i = 16; i < slots.size(); ++i)
         allocator.free(slots[i]);
     EXPECT_TRUE(allocator.allocate(1)) << "an empty slab serves any size";
+}
+
+TEST(SlotAllocator, aSlabThatCannotBeHadIsTriedAgainLater) {
+    bool available = false;
+    SlotAllocator allocator(2, {[&](std::uint64_t) { return available; }, [](std::uint64_t) {}});
+    EXPECT_FALSE(allocator.allocate(100));
+    EXPECT_EQ(allocator.slabBytesInUse(), 0U);
+    available = true;
+    EXPECT_TRUE(allocator.allocate(100));
+    EXPECT_EQ(allocator.slabBytesInUse(), SlotAllocator::slabBytes);
 }
 
 }  // namespace

@@ -96,15 +96,17 @@ void VmMemory::start() {
     reclaimer_ = std::make_unique<Reclaimer>(pager_, *store_, budget_, [this] {
         if (faults_->waitsForRoom()) faults_->roomMade();
     });
-    faults_ = std::make_unique<FaultHandler>(pager_, guest_, budget_, attachment_.process.get(),
-                                             FaultHandler::Hooks{[this] { reclaimer_->memoryGrew(); },
-                                                                 [this] { return reclaimer_->hopeless(); },
-                                                                 [this] {
-                                                                     gone_ = true;
-                                                                     if (options_.processEnded)
-                                                                         options_.processEnded();
-                                                                 },
-                                                                 {}});
+    faults_ = std::make_unique<FaultHandler>(
+        pager_, guest_, budget_, attachment_.process.get(),
+        FaultHandler::Hooks{[this] { reclaimer_->memoryGrew(); },
+                            [this] { reclaimer_->guestWaits(); },
+                            [this] { return reclaimer_->hopeless(); },
+                            [this] {
+                                gone_ = true;
+                                if (options_.processEnded) options_.processEnded();
+                            },
+                            [this](BlockNumber block) { reclaimer_->passedBy(block); },
+                            {}});
 }
 
 VmMemory::~VmMemory() {

@@ -81,9 +81,10 @@ void PagerRig::registerGuest() {
 }
 
 void PagerRig::startFaultHandler(std::function<void()> messagesRead) {
-    faults_ = std::make_unique<FaultHandler>(
-        *pager_, *guest_, *budget_, attachment_.process.get(),
-        FaultHandler::Hooks{[] {}, [] { return true; }, [] {}, std::move(messagesRead)});
+    faults_ =
+        std::make_unique<FaultHandler>(*pager_, *guest_, *budget_, attachment_.process.get(),
+                                       FaultHandler::Hooks{[] {}, [] {}, [] { return true; }, [] {},
+                                                           [](BlockNumber) {}, std::move(messagesRead)});
 }
 
 UniqueFd PagerRig::arena() const {
@@ -98,12 +99,17 @@ void PagerRig::eachBlock(Do&& action) {
 }
 
 std::uint64_t PagerRig::stageAll() {
-    eachBlock([&](BlockNumber block) { return pager_->stage(block); });
+    eachBlock([&](BlockNumber block) {
+        auto step = pager_->stage(block);
+        while (step == Step::hot)  // passed over so many times, and no more
+            step = pager_->stage(block);
+        return step;
+    });
     return pages_->count(PageState::staged);
 }
 
 std::uint64_t PagerRig::evictAll() {
-    eachBlock([&](BlockNumber block) { return pager_->evict(block); });
+    eachBlock([&](BlockNumber block) { return pager_->evict(block, Algorithm::zstd); });
     return pages_->count(PageState::cold) + pages_->count(PageState::filled);
 }
 
