@@ -12,7 +12,7 @@ from .host_file import read_text, write_text
 _ROOT = Path("/sys/fs/cgroup/memory")
 _PREFIX = "thermocline-bench-"
 _UNLIMITED = -1
-_STEPS = 16
+_ATTEMPTS = 50
 
 
 class MemoryCgroup:
@@ -60,27 +60,17 @@ class MemoryCgroup:
     def unlimit(self):
         write_text(self._path / "memory.limit_in_bytes", str(_UNLIMITED))
 
-    def limit(self, wanted):
-        """Reclaims as far as the kernel can at once. A limit far below what is in use is refused (EBUSY) when one attempt at
-        reclaim finds too little, so it is approached in steps. Returns the limit that holds."""
-        used = self.used
-        reached = None
-        for step in range(1, _STEPS + 1):
-            target = wanted if used <= wanted or step == _STEPS else used - (used - wanted) * step // _STEPS
-            if not self._try_limit(target):
-                break
-            reached = target
-            if target == wanted:
-                break
-        if reached is None:
-            raise TestbedError(f"the kernel refuses every limit from {used} down to {wanted} bytes")
-        return reached
+    @property
+    def statistics(self):
+        """The file whose reading brings the kernel's own view of the cgroup up to date."""
+        return self._path / "memory.stat"
 
-    def _try_limit(self, target, attempts=20):
-        for _ in range(attempts):
+    def limit(self, wanted):
+        """Reclaims as far as the kernel can at once; raises where it cannot."""
+        for _ in range(_ATTEMPTS):
+            read_text(self.statistics)  # see fresh_statistics.py
             try:
-                write_text(self._path / "memory.limit_in_bytes", str(target))
-                return True
-            except OSError:
-                continue
-        return False
+                return write_text(self._path / "memory.limit_in_bytes", str(wanted))
+            except OSError as error:
+                problem = error
+        raise TestbedError(f"the kernel refuses the limit of {wanted} bytes, at {self.used} in use: {problem.strerror}")

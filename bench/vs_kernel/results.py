@@ -67,6 +67,7 @@ def _notes(measured):
         for number, measurement in enumerate(found, 1):
             if "error" in measurement:
                 notes.append(f"{name}, round {number}: {measurement['error']}")
+            notes += [f"{name}, round {number}: failed and tried again, {failure}" for failure in measurement.get("failures", [])]
             if measurement.get("wrong"):
                 notes.append(f"{name}, round {number}: {measurement['wrong']} accesses found wrong bytes")
             if measurement.get("calibrated") is False:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .calibration import next_limit, pool_share
 from .cgroup import MemoryCgroup
+from .fresh_statistics import FreshStatistics
 from .manager import Manager
 from .rivals import RIVALS
 from .subject import PROGRAMS, Subject, cpu_seconds
@@ -107,6 +108,10 @@ class OurSide(Side):
 class KernelSide(Side):
     """The cgroup has a limit, and what does not fit goes to the rival's swap."""
 
+    def _enter_subject(self):
+        self._stack.enter_context(FreshStatistics(self.cgroup.statistics))
+        return super()._enter_subject()
+
     def _prepare(self):
         self._rival = self._stack.enter_context(RIVALS[self.name](self._options.sizes.working_set))
 
@@ -114,7 +119,8 @@ class KernelSide(Side):
         return self.cgroup.used + self._rival.pool_bytes()
 
     def set_limit(self, limit):
-        self.limit = self.cgroup.limit(limit)
+        self.cgroup.limit(limit)
+        self.limit = limit
 
     def lift_limit(self):
         self.cgroup.unlimit()

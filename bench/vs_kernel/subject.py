@@ -19,6 +19,10 @@ class SubjectError(TestbedError):
     """The subject cannot go on: it was killed, or refused a command."""
 
 
+class OutOfMemory(SubjectError):
+    """The kernel killed the subject for want of memory in its cgroup."""
+
+
 class Subject:
     """Context manager: killed on the way out."""
 
@@ -79,7 +83,7 @@ class Subject:
         self.process.wait(5)
         code = self.process.exit_code
         if self._cgroup.oom_kills:
-            return SubjectError("killed by the kernel for want of memory in its cgroup (OOM)")
+            return OutOfMemory("killed by the kernel for want of memory in its cgroup (OOM)")
         if code == -signal.SIGKILL:
             return SubjectError("killed")
         said = self._popen.stderr.read().decode(errors="replace").strip()

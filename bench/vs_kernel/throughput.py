@@ -10,13 +10,14 @@ _CHUNK_SECONDS = 0.5
 _SETTLED_CHUNKS = 2
 
 
-def measure(side, workload, options, progress):
-    """A dictionary: what the subject counted, and what both the kernel and the side itself say."""
+def measure(side, workload, options, progress, target):
+    """A dictionary: what the subject counted, and what both the kernel and the side itself say. `target`: the total that the
+    side is given."""
     sizes, durations = options.sizes, options.durations
     progress("limiting")
-    settle_limit(side, sizes.total)
+    settle_limit(side, target)
     progress("warming up")
-    calibrated = _warm_up(side, workload.command(sizes, durations, _CHUNK_SECONDS), durations, sizes.total)
+    calibrated = _warm_up(side, workload.command(sizes, durations, _CHUNK_SECONDS), durations, target)
     progress("measuring")
     totals = []
     cpu, before = side.cpu_seconds(), side.figures()

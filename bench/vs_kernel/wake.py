@@ -4,6 +4,7 @@ touched at random."""
 
 import time
 
+from .calibration import gap, matches
 from .throughput import settle_limit
 
 SHARES = (0.5, 0.8, 0.95)
@@ -13,7 +14,7 @@ _PIECE_SECONDS = 1.0
 _BASE_SECONDS = 1.0
 
 
-def measure(side, workload, options, progress):
+def measure(side, workload, options, progress, target):
     sizes, durations = options.sizes, options.durations
     progress("full speed")
     command = workload.command(sizes, durations, _BASE_SECONDS)
@@ -21,7 +22,7 @@ def measure(side, workload, options, progress):
     full = side.subject.command(command)
     full_speed = full["accesses"] / full["seconds"]
     progress("limiting")
-    settle_limit(side, sizes.total)
+    settle_limit(side, target)
     time.sleep(durations.idle)
     used, before = side.total(), side.figures()
     progress("waking")
@@ -43,6 +44,7 @@ def measure(side, workload, options, progress):
         "full_speed": full_speed,
         "seconds_to_share": {str(share): when for share, when in reached.items()},
         "slices": [[round(when, 4), round(speed)] for when, speed in slices],
+        "calibrated": matches(used, sizes.total), "gap": gap(used, sizes.total),
         "used_bytes": used, "limit_bytes": side.limit,
         "before": before, "after": side.figures(),
     }
