@@ -4,9 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <array>
+#include <cstdio>
 #include <fstream>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -34,12 +33,13 @@ std::vector<const unsigned char*> keyPages() {
     std::ifstream maps("/proc/self/smaps");
     const unsigned char* start = nullptr;
     for (std::string line; std::getline(maps, line);) {
-        std::uintptr_t from = 0;
-        std::uintptr_t to = 0;
-        char dash = 0;
-        std::istringstream range(line);
-        if (range >> std::hex >> from >> dash >> to && dash == '-')
-            start = to - from == pageBytes ? reinterpret_cast<const unsigned char*>(from) : nullptr;
+        void* from = nullptr;
+        void* to = nullptr;
+        if (std::sscanf(line.c_str(), "%p-%p", &from, &to) == 2) {
+            start = static_cast<const unsigned char*>(from);
+            if (static_cast<const unsigned char*>(to) - start != static_cast<std::ptrdiff_t>(pageBytes))
+                start = nullptr;
+        }
         if (start != nullptr && line.starts_with("VmFlags:") && line.find(" dd") != std::string::npos &&
             line.find(" wf") != std::string::npos)
             pages.push_back(start);
@@ -62,8 +62,9 @@ TEST_F(FrozenCipherTest, opensWhatItSealed) {
     for (const std::size_t size : {1U, 15U, 16U, 17U, 4095U, 4096U}) {
         const auto plain = text(size);
         const auto bytes = sealed(*cipher_, identity, plain);
-        EXPECT_EQ(std::ranges::search(bytes, std::span(plain).first(std::min<std::size_t>(size, 8))).size(),
-                  size >= 8 ? 0U : std::ranges::search(bytes, plain).size());
+        if (size >= 8) {
+            EXPECT_EQ(std::search(bytes.begin(), bytes.end(), plain.begin(), plain.begin() + 8), bytes.end());
+        }
         std::vector<std::byte> back(size);
         ASSERT_TRUE(cipher_->open(identity, bytes, back)) << size;
         EXPECT_EQ(back, plain);

@@ -412,7 +412,9 @@ TEST_F(FrozenStoreTest, noPlaintextReachesTheFile) {
     const auto size = store_->status().fileBytes;
     ASSERT_GT(size, 200 * page.size());
     const auto all = fileBytes(0, size);
-    const auto found = [&](const Content& needle) { return !std::ranges::search(all, needle).empty(); };
+    const auto found = [&](const Content& needle) {
+        return std::search(all.begin(), all.end(), needle.begin(), needle.end()) != all.end();
+    };
     EXPECT_FALSE(found(Content(page.begin(), page.begin() + 16)));
     EXPECT_FALSE(found(Content(page.begin() + 5, page.begin() + 13)));
     // Nor can be seen that all pages are the same.
@@ -426,12 +428,20 @@ TEST_F(FrozenStoreTest, noPlaintextReachesTheFile) {
 }
 
 TEST_F(FrozenStoreTest, theKillSwitchEndsEverything) {
+    options_.writesUnderWay = 64;
     make();
+    // So many that some still wait for the disk.
     std::vector<FrozenSlot> slots;
-    for (PageNumber page = 0; page < 200; ++page)
-        slots.push_back(put(page, content(page, 4000)));
+    const auto bytes = content(1, 4000);
+    for (PageNumber page = 0; page < 3800; ++page) {
+        const auto slot = store_->put(page, bytes);
+        if (!slot) break;
+        slots.push_back(*slot);
+    }
+    ASSERT_GT(slots.size(), 200U);
+    const auto last = slots.size() - 1;
     ASSERT_TRUE(store_->submitRead(0, slots[0], 1));
-    ASSERT_TRUE(store_->submitRead(199, slots[199], 2)) << "one that is in memory";
+    ASSERT_TRUE(store_->submitRead(last, slots[last], 2)) << "one that is in memory";
     const auto killed = store_->killSwitch();
     ASSERT_TRUE(killed) << killed.error().message;
     std::size_t errors = 0;
@@ -454,7 +464,7 @@ TEST_F(FrozenStoreTest, theKillSwitchEndsEverything) {
     expectOff(store_->compactOne());
     expectOff(store_->submitRead(1, slots[1], 3));
     expectOff(get(1, slots[1]));
-    expectOff(get(199, slots[199]));
+    expectOff(get(last, slots[last]));
     store_->release(slots[1]);
     EXPECT_TRUE(store_->failedRecords().empty());
     struct stat info {};
@@ -463,6 +473,10 @@ TEST_F(FrozenStoreTest, theKillSwitchEndsEverything) {
     EXPECT_EQ(info.st_blocks, 0);
     EXPECT_EQ(store_->status().liveRecords, 0U);
     EXPECT_TRUE(store_->killSwitch()) << "a second time";
+    const auto kept = file();
+    store_.reset();
+    ASSERT_EQ(::fstat(kept.get(), &info), 0);
+    EXPECT_EQ(info.st_size, 0) << "a write that was under way brought the file back";
 }
 
 // -- budgets --
@@ -559,8 +573,8 @@ TEST_F(FrozenStoreTest, aFailedWriteLosesNothing) {
     EXPECT_FALSE(store_->flush());
     EXPECT_GE(store_->status().failedSegments, 1U);
     // Nothing of the file's may be needed for them.
-    ASSERT_EQ(::fallocate(file().get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 2 * segmentBytes,
-                          4 * segmentBytes),
+    ASSERT_EQ(::fallocate(file().get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                          static_cast<off_t>(2 * segmentBytes), static_cast<off_t>(4 * segmentBytes)),
               0);
     expectAll(live);
     const auto records = store_->failedRecords();
@@ -647,8 +661,8 @@ TEST_F(FrozenStoreTest, compactionKeepsWhatIsLiveAndBoundsTheFile) {
     make();
     std::map<PageNumber, Live> live;
     std::mt19937 random(3);
-    for (unsigned round = 0; round < 6; ++round) {
-        for (unsigned i = 0; i < 1500; ++i) {
+    for (std::uint64_t round = 0; round < 6; ++round) {
+        for (std::uint64_t i = 0; i < 1500; ++i) {
             const PageNumber page = random() % 3000;
             if (const auto found = live.find(page); found != live.end()) {
                 store_->release(found->second.slot);
@@ -881,6 +895,66 @@ TEST_F(FrozenStoreTest, oneThreadWritesAndCompactsWhileAnotherReads) {
     EXPECT_GT(reads, 500U);
     EXPECT_GT(moved, 100U);
     EXPECT_EQ(store_->status().damagedRecords, 0U);
+}
+
+TEST_F(FrozenStoreTest, theKillSwitchMayComeAtAnyTime) {
+    for (unsigned round = 0; round < 5; ++round) {
+        make();
+        std::vector<FrozenSlot> slots;
+        for (PageNumber page = 0; page < 150; ++page)
+            slots.push_back(put(page, content(page, 3000)));
+        std::atomic<unsigned> running{0};
+        const auto isOff = [](const Error& error) {
+            return error.message == "the file tier was switched off";
+        };
+        std::thread writer([&] {
+            ++running;
+            for (PageNumber page = 1000;; ++page) {
+                const auto slot = store_->put(page, content(page, 2000));
+                if (slot) {
+                    store_->release(*slot);
+                } else if (slot.error().code != ErrorCode::busy) {
+                    EXPECT_TRUE(isOff(slot.error())) << slot.error().message;
+                    break;
+                }
+                (void)store_->wait();
+                (void)store_->compactOne();
+            }
+        });
+        std::thread reader([&] {
+            ++running;
+            std::size_t submitted = 0;
+            std::size_t ended = 0;
+            bool off = false;
+            for (PageNumber page = 0; !off || ended < submitted; page = (page + 1) % slots.size()) {
+                const auto got = get(page, slots[page]);
+                off = !got;
+                if (got)
+                    EXPECT_EQ(*got, content(page, 3000));
+                else
+                    EXPECT_TRUE(isOff(got.error())) << got.error().message;
+                if (store_->submitRead(page, slots[page], page)) ++submitted;
+                ended += store_->completions([&](const FrozenStore::ReadDone& done) {
+                    if (done.bytes)
+                        EXPECT_TRUE(std::ranges::equal(*done.bytes, content(done.token, 3000)));
+                    else
+                        EXPECT_TRUE(isOff(done.bytes.error())) << done.bytes.error().message;
+                });
+            }
+        });
+        while (running < 2)
+            std::this_thread::yield();
+        std::this_thread::sleep_for(round * 5ms);
+        EXPECT_TRUE(store_->killSwitch());
+        struct stat info {};
+        ASSERT_EQ(::fstat(file().get(), &info), 0);
+        EXPECT_EQ(info.st_size, 0) << "a write that was under way brought the file back";
+        writer.join();
+        reader.join();
+        ASSERT_EQ(::fstat(file().get(), &info), 0);
+        EXPECT_EQ(info.st_size, 0) << "something was written afterwards";
+        EXPECT_EQ(store_->status().damagedRecords, 0U);
+    }
 }
 
 // -- where it may be --
