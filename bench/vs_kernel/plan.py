@@ -50,6 +50,7 @@ class Workload:
     about: str
     hot_share: float = 0.0  # of the total, where it has a hot set
     wakes: bool = False     # measured as a time, by another procedure
+    in_order: bool = False  # the kernel's side may read ahead; elsewhere that only costs it, so it may not
 
     def command(self, sizes, durations, seconds):
         """What the subject is told. The procedure of "wake" touches everything at random."""
@@ -64,8 +65,8 @@ class Workload:
 WORKLOADS = {workload.name: workload for workload in (
     Workload("random", "uniform over all of the working set"),
     Workload("zipf", "Zipf 0.99, ranks scattered over all pages"),
-    Workload("sequential", "a cyclic scan"),
-    Workload("strided", "every eighth page, then the same shifted by one"),
+    Workload("sequential", "a cyclic scan", in_order=True),
+    Workload("strided", "every eighth page, then the same shifted by one", in_order=True),
     Workload("phases", "a hot set of 3/4 of the total that moves every few seconds", hot_share=0.75),
     Workload("hot-cold", "a hot set of half of the total, the rest cold", hot_share=0.5),
     Workload("wake", "all idle under the limit, then the limit is lifted: seconds until 95 % of full speed", wakes=True),

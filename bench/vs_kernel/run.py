@@ -77,7 +77,7 @@ class Run:
         return found
 
     def _attempt(self, subject, workload, name, target):
-        with make_side(name, subject, self._options, self._run_directory) as side:
+        with make_side(name, subject, workload, self._options, self._run_directory) as side:
             if self.data is None:
                 self.data = measure_ratios(side.subject, side.filled)
             procedure = wake.measure if workload.wakes else throughput.measure

@@ -9,11 +9,13 @@ from pathlib import Path
 from .calibration import next_limit, pool_share
 from .cgroup import MemoryCgroup
 from .fresh_statistics import FreshStatistics
+from .host_file import changed
 from .manager import Manager
 from .rivals import RIVALS
 from .subject import PROGRAMS, Subject, cpu_seconds
 
 OURS = "ours"
+_READ_AHEAD = Path("/proc/sys/vm/page-cluster")
 
 
 class Side:
@@ -106,13 +108,20 @@ class OurSide(Side):
 
 
 class KernelSide(Side):
-    """The cgroup has a limit, and what does not fit goes to the rival's swap."""
+    """The cgroup has a limit, and what does not fit goes to the rival's swap. `reads_ahead`: as much as the host is set to;
+    otherwise a fault brings in its page only, as one sets it for swap in memory."""
+
+    def __init__(self, name, subject, options, run_directory, reads_ahead):
+        super().__init__(name, subject, options, run_directory)
+        self._reads_ahead = reads_ahead
 
     def _enter_subject(self):
         self._stack.enter_context(FreshStatistics(self.cgroup.statistics))
         return super()._enter_subject()
 
     def _prepare(self):
+        if not self._reads_ahead:
+            self._stack.enter_context(changed(_READ_AHEAD, "0"))
         self._rival = self._stack.enter_context(RIVALS[self.name](self._options.sizes.working_set))
 
     def total(self):
@@ -134,7 +143,7 @@ class KernelSide(Side):
         return {"pool_bytes": self._rival.pool_bytes(), "cgroup_bytes": self.cgroup.used}
 
 
-def make_side(name, subject, options, run_directory):
+def make_side(name, subject, workload, options, run_directory):
     if name == OURS:
         return OurSide(subject, options, run_directory)
-    return KernelSide(name, subject, options, run_directory)
+    return KernelSide(name, subject, options, run_directory, workload.in_order)
