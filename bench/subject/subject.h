@@ -2,7 +2,7 @@
 #pragma once
 
 // What both subjects do: fill memory, run a workload on it, and answer commands, one line each, in JSON.
-// bench/subject/README.md lists them. Not thread-safe.
+// bench/README.md lists them. Not thread-safe.
 
 #include <cstdint>
 #include <memory>

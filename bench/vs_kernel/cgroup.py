@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A memory cgroup (v1) of our own: what is in it is counted by the kernel, and may be limited."""
 
+import contextlib
 import os
+import signal
 from pathlib import Path
 
 from testbed.deadline import wait_until
@@ -16,7 +18,7 @@ _ATTEMPTS = 50
 
 
 class MemoryCgroup:
-    """Context manager. Its processes must have ended before it does."""
+    """Context manager. What is still in it at its end is killed: nobody else's processes are."""
 
     _made = 0
 
@@ -34,6 +36,9 @@ class MemoryCgroup:
 
     def __exit__(self, *exception):
         def removed():
+            for pid in read_text(self._path / "cgroup.procs").split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
             try:
                 self._path.rmdir()
             except OSError:
