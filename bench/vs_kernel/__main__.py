@@ -31,10 +31,10 @@ def _measure(options, terminal):
             shield()
 
 
-def _document(options, run):
+def _document(options, machine, run):
     rows = run.rows()
     return {
-        "machine": describe_machine(),
+        "machine": machine,
         "settings": {"total_bytes": options.sizes.total, "working_set_bytes": options.sizes.working_set,
                      "rounds": options.rounds, "huge_pages": not options.small_pages, "short": options.short},
         "data": run.data,
@@ -61,6 +61,7 @@ def _show(document, sides, terminal):
 def main():
     options = parse_arguments()
     terminal = Terminal()
+    machine = describe_machine()
     sizes = options.sizes
     terminal.step(f"{Run.count(options)} measurements: each side takes {format_size(sizes.total)} of the host for a working set "
                   f"of {format_size(sizes.working_set)}")
@@ -72,7 +73,7 @@ def main():
     except TestbedError as error:
         terminal.say(terminal.bad(f"failed: {error}"))
         return 1
-    document = _document(options, run)
+    document = _document(options, machine, run)
     sides = [OURS, *options.rivals]
     _show(document, sides, terminal)
     options.output.mkdir(parents=True, exist_ok=True)

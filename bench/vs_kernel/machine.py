@@ -20,4 +20,5 @@ def describe_machine():
     model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
                   if line.startswith("model name")), "unknown")
     return {"kernel": platform.release(), "cpu": model, "cpus": os.cpu_count(), "memory_bytes": meminfo_bytes("MemTotal"),
+            "load_before": round(os.getloadavg()[0], 2),  # what else ran; 0 on a quiet machine
             **{name: read_text(path) for name, path in _SETTINGS.items() if Path(path).exists()}}

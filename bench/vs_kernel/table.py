@@ -20,7 +20,7 @@ def table(rows, sides, paint=lambda good, text: text):
         values = {"ours": row["ours"], **row["rivals"]}
         cells = "".join(f"{format_value(values.get(side), row['unit'], side in row['at_least']):>{width + 2}}" for side in sides)
         times = row["ratio_to_best"]
-        verdict = f"{'-':>11}" if times is None else paint(times >= 1.25, f"{times:>10.2f}x")
+        verdict = f"{'-':>11}" if times is None else paint(times >= 1.25, f"{times:>10.3g}x")
         lines.append(f"{row['subject']:<9}{row['workload']:<12}{cells}{verdict}")
         for label, key, show in (("p99", "p99_us", lambda value: f"{value:,.0f} us"),
                                  ("uses", "used_bytes", format_size)):

@@ -3,6 +3,7 @@
 touched at random."""
 
 import time
+from statistics import median
 
 from .calibration import gap, matches
 from .throughput import settle_limit
@@ -17,10 +18,9 @@ _BASE_SECONDS = 1.0
 def measure(side, workload, options, progress, target):
     sizes, durations = options.sizes, options.durations
     progress("full speed")
-    command = workload.command(sizes, durations, _BASE_SECONDS)
     side.subject.command(workload.command(sizes, durations, 0.3))
-    full = side.subject.command(command)
-    full_speed = full["accesses"] / full["seconds"]
+    full = side.subject.command(f"{workload.command(sizes, durations, _BASE_SECONDS)} slice {SLICE_SECONDS}")
+    full_speed = median(full["slices"][:-1]) / SLICE_SECONDS
     progress("limiting")
     settle_limit(side, target)
     time.sleep(durations.idle)
