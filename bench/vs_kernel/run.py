@@ -13,7 +13,7 @@ from .table import format_value
 
 # Attempts, each with this share of the total: the kernel now and then kills the subject where it should reclaim
 # (fresh_statistics.py), so it may try again, at last with more than it is due. We may not.
-_GIVEN = {False: (1.0,), True: (1.0, 1.0, 1.0, 1.1, 1.25)}
+_GIVEN = {False: (1.0,), True: (1.0, 1.0, 1.1, 1.25)}
 
 
 def in_turns(sides, turn):

@@ -62,6 +62,10 @@ class Side:
         """The limit to try next, now that `total` is taken."""
         raise NotImplementedError
 
+    def limit_holds(self):
+        """Has what is in use come down to the limit?"""
+        return True
+
     def cpu_seconds(self):
         return cpu_seconds(self.subject.pid)
 
@@ -98,7 +102,11 @@ class OurSide(Side):
         self._manager.set_limit(0)
 
     def limit_for(self, total, target):
-        return next_limit(self.limit, total, target)
+        # Never above the total: the limit is part of it.
+        return min(target, next_limit(self.limit, total, target))
+
+    def limit_holds(self):
+        return self._manager.status()["limit_met"]
 
     def cpu_seconds(self):
         return super().cpu_seconds() + (cpu_seconds(self._manager.pid) if self._manager else 0)

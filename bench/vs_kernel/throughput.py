@@ -38,23 +38,24 @@ def measure(side, workload, options, progress, target):
 
 
 def settle_limit(side, target, tries=6):
-    """Sets the limit and corrects it for what is used beside it, with the subject at rest."""
+    """Sets the limit and corrects it for what is used beside it, with the subject at rest. Only downwards: at rest no page comes
+    back because there is room again."""
     side.set_limit(target)
     for _ in range(tries):
         total = _settled_total(side)
-        if matches(total, target):
+        if total <= target or matches(total, target):
             break
         side.set_limit(side.limit_for(total, target))
 
 
 def _settled_total(side, seconds=10.0):
-    """Once it has stopped falling: the kernel reclaims before it returns, our manager behind."""
+    """Once the limit holds and it has stopped falling: the kernel reclaims before it returns, our manager behind."""
     end = time.monotonic() + seconds
     last = side.total()
     while time.monotonic() < end:
         time.sleep(0.1)
         now = side.total()
-        if now >= last - (1 << 20):
+        if side.limit_holds() and now >= last - (1 << 20):
             return now
         last = now
     return last
