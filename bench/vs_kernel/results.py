@@ -46,7 +46,8 @@ def make_row(subject, workload, measured, lower_is_better=False):
     """`measured`: {side: [measurement, ...]}"""
     rivals = {name: medians(found, "value") for name, found in measured.items() if name != OURS}
     ours = medians(measured.get(OURS, []), "value")
-    best = best_rival(rivals, lower_is_better)
+    given_more = sorted(name for name, found in measured.items() if any(m.get("given", 1.0) > 1.0 for m in found))
+    best = best_rival({name: value for name, value in rivals.items() if name not in given_more}, lower_is_better)
     each = {key: {name: medians(found, key) for name, found in measured.items()}
             for key in ("used_bytes", "limit_bytes", "cpu_us_per_access", *_LATENCIES)}
     return {
@@ -56,6 +57,7 @@ def make_row(subject, workload, measured, lower_is_better=False):
         "ratio_to_best": ratio(ours, rivals.get(best), lower_is_better),
         **{key: value for key, value in each.items() if any(v is not None for v in value.values())},
         "at_least": sorted(name for name, found in measured.items() if any(m.get("at_least") for m in found)),
+        "given_more": given_more,  # than the total, or they would not run: not compared
         "notes": _notes(measured),
         "measurements": measured,
     }

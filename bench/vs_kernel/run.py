@@ -11,9 +11,11 @@ from .sides import make_side
 from .subject import OutOfMemory
 from .table import format_value
 
-# Attempts, each with this share of the total: the kernel now and then kills the subject where it should reclaim
-# (fresh_statistics.py), so it may try again, at last with more than it is due. We may not.
-_GIVEN = {False: (1.0,), True: (1.0, 1.0, 1.1, 1.25)}
+# Attempts: share of the total, and may the kernel read ahead where the workload goes in order? Now and then it kills the subject
+# where it should reclaim (fresh_statistics.py), so it may try again, then without what makes that likelier, at last with more
+# than it is due. We may not.
+_OURS = ((1.0, True),)
+_RIVALS = ((1.0, True), (1.0, True), (1.0, False), (1.1, False), (1.25, False))
 
 
 def in_turns(sides, turn):
@@ -52,19 +54,16 @@ class Run:
     def _measure(self, subject, workload, name, number):
         self._progress.begin(f"{subject} {workload.name}, {name}"
                              + (f", round {number + 1}" if self._options.rounds > 1 else ""))
-        failures = []
-        for share in _GIVEN[name != OURS]:
+        failures, found = [], None
+        for share, read_ahead in _OURS if name == OURS else _RIVALS:
             try:
-                found = self._attempt(subject, workload, name, int(share * self._options.sizes.total))
+                found = self._attempt(subject, workload, name, share, read_ahead)
                 break
             except OutOfMemory as error:
                 failures.append(f"with {share:.0%} of the total: {error}")
             except (TestbedError, OSError) as error:
                 failures.append(str(error))
-                found = None
                 break
-        else:
-            found = None
         if found is None:
             self._progress.finish(f"failed: {failures[-1]}")
             return {"error": "; ".join(failures)}
@@ -76,9 +75,10 @@ class Run:
                               f"{format_size(found['used_bytes'])}")
         return found
 
-    def _attempt(self, subject, workload, name, target):
-        with make_side(name, subject, workload, self._options, self._run_directory) as side:
+    def _attempt(self, subject, workload, name, share, read_ahead):
+        with make_side(name, subject, self._options, self._run_directory, workload.in_order and read_ahead) as side:
             if self.data is None:
                 self.data = measure_ratios(side.subject, side.filled)
             procedure = wake.measure if workload.wakes else throughput.measure
-            return procedure(side, workload, self._options, self._progress.step, target)
+            found = procedure(side, workload, self._options, self._progress.step, int(share * self._options.sizes.total))
+        return {**found, "given": share}

@@ -151,7 +151,7 @@ class KernelSide(Side):
         return {"pool_bytes": self._rival.pool_bytes(), "cgroup_bytes": self.cgroup.used}
 
 
-def make_side(name, subject, workload, options, run_directory):
+def make_side(name, subject, options, run_directory, reads_ahead):
     if name == OURS:
         return OurSide(subject, options, run_directory)
-    return KernelSide(name, subject, options, run_directory, workload.in_order)
+    return KernelSide(name, subject, options, run_directory, reads_ahead)

@@ -11,6 +11,11 @@ def format_value(value, unit, at_least=False):
     return f"> {text}" if at_least else text
 
 
+def _cell(row, side, value):
+    text = format_value(value, row["unit"], side in row["at_least"])
+    return f"({text})" if side in row["given_more"] else text  # not compared
+
+
 def table(rows, sides, paint=lambda good, text: text):
     """Lines: one per row with every side's value and its p99 below."""
     width = max([len(side) for side in sides] + [13])
@@ -18,7 +23,7 @@ def table(rows, sides, paint=lambda good, text: text):
     lines = [head, "-" * len(head)]
     for row in rows:
         values = {"ours": row["ours"], **row["rivals"]}
-        cells = "".join(f"{format_value(values.get(side), row['unit'], side in row['at_least']):>{width + 2}}" for side in sides)
+        cells = "".join(f"{_cell(row, side, values.get(side)):>{width + 2}}" for side in sides)
         times = row["ratio_to_best"]
         verdict = f"{'-':>11}" if times is None else paint(times >= 1.25, f"{times:>10.3g}x")
         lines.append(f"{row['subject']:<9}{row['workload']:<12}{cells}{verdict}")

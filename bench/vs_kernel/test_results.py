@@ -55,6 +55,11 @@ def test_a_wake_that_was_not_seen_is_a_lower_bound():
     assert made["unit"] == "s"
 
 
+def test_a_rival_that_was_given_more_is_shown_but_not_compared():
+    made = make_row("process", "random", {"ours": [good(2)], "a": [good(1)], "b": [good(9, given=1.25)], "c": [good(1, given=1.0)]})
+    assert (made["best_rival"], made["rivals"]["b"], made["given_more"]) == ("a", 9, ["b"])
+
+
 def bars_by_name(rows):
     return {bar["name"].split(",")[0]: bar for bar in make_bars(rows)}
 
