@@ -4,6 +4,8 @@
 // The manager's side of one agent thread (agent/agent_protocol.h): submits a batch of operations and waits
 // until they are done. One thread at a time per lane; each engine thread has its own.
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -16,9 +18,9 @@ namespace thermocline::memory {
 
 class AgentLane {
   public:
-    /// `shared` is our mapping of the lane's control page; `processEnded` is asked now and then while
-    /// waiting.
-    AgentLane(thermocline_lane* shared, std::function<bool()> processEnded);
+    /// `shared` is our mapping of the lane's control page, `thread` the agent; `processEnded` is asked now
+    /// and then while waiting.
+    AgentLane(thermocline_lane* shared, pid_t thread, std::function<bool()> processEnded);
 
     /// Queues operations for the next run(). REQUIRES: at most THERMOCLINE_MAX_OPERATIONS of them.
     void movePages(int descriptor, VmAddress to, VmAddress from, const BlockMask& want);
@@ -39,8 +41,11 @@ class AgentLane {
 
   private:
     thermocline_operation& next(std::uint32_t kind);
+    void bringHere();
 
     thermocline_lane* shared_;
+    pid_t thread_;
+    int cpu_ = -1;  // where the agent was last told to run
     std::function<bool()> processEnded_;
     std::uint32_t queued_ = 0;
     std::uint32_t sequence_ = 0;

@@ -136,6 +136,39 @@ void ColdStore::trim() {
     allocator_.trim();
 }
 
+bool ColdStore::sparse() const {
+    const std::lock_guard lock(mutex_);
+    constexpr std::uint64_t kept = SlotAllocator::emptySlabsKept * SlotAllocator::slabBytes;
+    return allocator_.slabBytesInUse() > kept + allocator_.usedBytes() + allocator_.usedBytes() / 10;
+}
+
+bool ColdStore::compact(const std::function<void(PageNumber, Slot)>& move) {
+    std::optional<std::uint32_t> slab;
+    std::vector<Slot> slots;
+    {
+        const std::lock_guard lock(mutex_);
+        slab = allocator_.isolate();
+        if (!slab) return false;
+        slots = allocator_.slotsIn(*slab);
+    }
+    for (const auto slot : slots)
+        move(headerAt(arena_ + slot.offset()).pageAndAlgorithm & ~lz4Bit, slot);
+    const std::lock_guard lock(mutex_);
+    allocator_.putBack(*slab);
+    return true;
+}
+
+Result<Slot> ColdStore::copy(Slot slot) {
+    std::optional<Slot> to;
+    {
+        const std::lock_guard lock(mutex_);
+        to = allocator_.allocate(slot.bytes);
+    }
+    if (!to) return fail(ErrorCode::outOfMemory, path_ + " is full");
+    std::memcpy(arena_ + to->offset(), arena_ + slot.offset(), slot.bytes);
+    return *to;
+}
+
 std::uint64_t ColdStore::storedBytes() const {
     const std::lock_guard lock(mutex_);
     return allocator_.slabBytesInUse();

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -50,6 +51,14 @@ class ColdStore {
     void release(Slot slot);
     /// Gives back memory that is kept for quick reuse.
     void trim();
+    /// Is more of the arena empty than a tenth of what it holds?
+    [[nodiscard]] bool sparse() const;
+    /// One step of compaction: the pages of the emptiest slab are shown to `move(page, slot)`, which has the
+    /// slot copied by copy(), publishes that and releases `slot`, or leaves it. False where nothing could be
+    /// saved. One thread at a time, the one that puts.
+    bool compact(const std::function<void(PageNumber, Slot)>& move);
+    /// A copy of a slot in another place. Error: as put().
+    Result<Slot> copy(Slot slot);
 
     [[nodiscard]] std::uint64_t storedBytes() const;  ///< memory that the file takes
     [[nodiscard]] std::uint64_t slotBytes() const;    ///< of it, bytes in slots

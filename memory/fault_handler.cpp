@@ -13,7 +13,10 @@ namespace thermocline::memory {
 namespace {
 
 constexpr std::size_t messagesPerRead = 64;
-constexpr unsigned faultsBetweenLooks = 64;
+constexpr unsigned mostFaultsBetweenLooks = 64;
+/// A guest thread on this CPU is back sooner, if it faults all the time; one that was woken on another is
+/// not.
+constexpr auto pauseWhereMoved = std::chrono::microseconds(25);
 constexpr int retryMilliseconds = 1;
 
 }  // namespace
@@ -43,6 +46,7 @@ void FaultHandler::roomMade() {
 }
 
 void FaultHandler::run(int process) {
+    ::pthread_setname_np(::pthread_self(), "fault-handler");
     std::array<pollfd, 3> polled{pollfd{guest_.fd(), POLLIN, 0}, pollfd{wake_.get(), POLLIN, 0},
                                  pollfd{process, POLLIN, 0}};
     auto stallBegan = std::chrono::steady_clock::time_point{};
@@ -50,7 +54,10 @@ void FaultHandler::run(int process) {
         const bool waiting = !pending_.empty();
         ::poll(polled.data(), polled.size(), !waiting ? -1 : retryMilliseconds);
         if (polled[2].revents != 0) break;
-        if (!waiting) stallBegan = std::chrono::steady_clock::now();
+        if (!waiting) {
+            stallBegan = std::chrono::steady_clock::now();
+            longPause_ = stallBegan - served_ > pauseWhereMoved;
+        }
         if (polled[1].revents != 0) {
             std::uint64_t count = 0;
             (void)!::read(wake_.get(), &count, sizeof count);
@@ -58,9 +65,11 @@ void FaultHandler::run(int process) {
         bool served = false;
         const auto accountStall = [&] {
             const auto now = std::chrono::steady_clock::now();
-            stallNanoseconds_.fetch_add(static_cast<std::uint64_t>((now - stallBegan).count()),
-                                        std::memory_order_relaxed);
+            const auto stall = static_cast<std::uint64_t>((now - stallBegan).count());
+            stallNanoseconds_.fetch_add(stall, std::memory_order_relaxed);
+            if (waitsForRoom()) waitedNanoseconds_.fetch_add(stall, std::memory_order_relaxed);
             stallBegan = now;
+            served_ = now;
         };
         if (waiting) accountStall();
         for (readMessages(); !pending_.empty(); readMessages()) {
@@ -105,10 +114,7 @@ bool FaultHandler::servePending() {
     if (hooks_.messagesRead) hooks_.messagesRead();
     std::size_t kept = 0;
     bool noRoom = false;
-    if (faultsUntilLook_ == 0) {
-        faultsUntilLook_ = faultsBetweenLooks;
-        followFaultingThread(pending_.front().thread);
-    }
+    if (faultsUntilLook_ == 0 && longPause_) followFaultingThread(pending_.front().thread);
     for (std::size_t i = 0; i < pending_.size(); ++i) {
         const auto fault = pending_[i];
         if (pager_.needsRoom(fault.address) && !budget_.hasRoom(pageBytes) && !hooks_.roomHopeless()) {
@@ -130,7 +136,6 @@ bool FaultHandler::servePending() {
         }
     }
     pending_.resize(kept);
-    if (noRoom) hooks_.guestWaits();
     const bool newlyWaiting = noRoom && !waitsForRoom_.exchange(noRoom);
     if (!noRoom) waitsForRoom_ = false;
     if (newlyWaiting) hooks_.memoryGrew();
@@ -139,6 +144,12 @@ bool FaultHandler::servePending() {
 
 void FaultHandler::bringAlong(VmAddress address) {
     const auto page = static_cast<std::int64_t>(address.value / pageBytes);
+    if (hooks_.restoring()) {
+        // Everything is on its way back: what is wanted first goes first, and its neighbours with it.
+        const VmAddress block{address.value / blockBytes * blockBytes};
+        if (!pager_.prefetchBlock(address)) pager_.prefetch(block, pageBytes, pagesPerBlock);
+        return;
+    }
     const auto ahead = streams_.fault(page);
     if (ahead.count == 0) return;
     auto count = ahead.count;
@@ -152,8 +163,7 @@ void FaultHandler::bringAlong(VmAddress address) {
             lastPassed_ = number;
         }
         if (ahead.stride == 1) {
-            if (budget_.hasRoom(2 * blockBytes) && pager_.prefetchBlock(address))
-                return streams_.reached(end);
+            if (budget_.hasRoom(blockBytes) && pager_.prefetchBlock(address)) return streams_.reached(end);
             if (page + count >= end) {
                 count = static_cast<unsigned>(end - page - 1);
                 streams_.reached(end);
@@ -169,11 +179,14 @@ void FaultHandler::bringAlong(VmAddress address) {
 }
 
 /// Waking a handler on another, idle CPU costs many times what the fault itself does (an interrupt to it, and
-/// in a nested VM an exit), so the handler stays where the faults come from. Looked up now and then only; a
-/// failure changes nothing.
+/// in a nested VM an exit), so the handler stays where the faults come from. Looked up where pauses suggest
+/// it, the less the more often in vain; a failure changes nothing.
 void FaultHandler::followFaultingThread(pid_t thread) {
     const auto cpu = lastCpuOf(thread);
-    if (!cpu || *cpu == currentCpu_) return;
+    const bool moved = cpu && *cpu != this->cpu();
+    faultsBetweenLooks_ = moved ? 1 : std::min(2 * faultsBetweenLooks_, mostFaultsBetweenLooks);
+    faultsUntilLook_ = faultsBetweenLooks_;
+    if (!moved) return;
     cpu_set_t set;
     CPU_ZERO(&set);
     CPU_SET(*cpu, &set);

@@ -27,8 +27,8 @@ class FaultHandler {
   public:
     struct Hooks {
         std::function<void()> memoryGrew;           ///< after faults were served: reclaim may be due
-        std::function<void()> guestWaits;           ///< a fault was put aside until reclaim has made room
         std::function<bool()> roomHopeless;         ///< reclaim cannot make room: let faults pass the limit
+        std::function<bool()> restoring;            ///< everything is being brought back
         std::function<void()> processEnded;         ///< the VM's process is gone; the last call
         std::function<void(BlockNumber)> passedBy;  ///< a stream has left this block behind
         std::function<void()>
@@ -48,7 +48,13 @@ class FaultHandler {
     /// Any thread: does a fault wait for room?
     [[nodiscard]] bool waitsForRoom() const { return waitsForRoom_.load(std::memory_order_relaxed); }
 
+    /// The processor that faults are served on now; -1 where it is not known.
+    [[nodiscard]] int cpu() const { return currentCpu_.load(std::memory_order_relaxed); }
     [[nodiscard]] std::uint64_t faults() const { return faults_.load(std::memory_order_relaxed); }
+    /// Of stall(), time in which a fault waited for room.
+    [[nodiscard]] std::chrono::nanoseconds waited() const {
+        return std::chrono::nanoseconds(waitedNanoseconds_.load(std::memory_order_relaxed));
+    }
     /// Time in which at least one fault was known and not served yet; from the handler's waking up on.
     [[nodiscard]] std::chrono::nanoseconds stall() const {
         return std::chrono::nanoseconds(stallNanoseconds_.load(std::memory_order_relaxed));
@@ -79,11 +85,15 @@ class FaultHandler {
     StreamDetector streams_;
     std::optional<BlockNumber> lastPassed_;
     unsigned faultsUntilLook_ = 0;
-    std::optional<int> currentCpu_;
+    unsigned faultsBetweenLooks_ = 1;
+    std::chrono::steady_clock::time_point served_{};  // when there was nothing more to serve
+    bool longPause_ = false;                          // between that and the next message
+    std::atomic<int> currentCpu_{-1};
     std::atomic<bool> stop_{false};
     std::atomic<bool> waitsForRoom_{false};
     std::atomic<std::uint64_t> faults_{0};
     std::atomic<std::uint64_t> stallNanoseconds_{0};
+    std::atomic<std::uint64_t> waitedNanoseconds_{0};
     std::thread thread_;  // last: it uses all of the above
 };
 

@@ -22,23 +22,41 @@ class HardLimitPolicy {
 
     explicit HardLimitPolicy(std::uint64_t limitBytes) : limit_(limitBytes) {}
 
-    /// Bytes kept free below the limit once reclaim has run; it starts when half of them are used up.
+    /// Bytes kept free below the limit once reclaim has run; it starts when a quarter of them is used up, so
+    /// that there is room for a huge page while it runs.
     [[nodiscard]] std::uint64_t headroom() const {
-        return std::clamp<std::uint64_t>(limit_ / 32, 2U << 20, 64U << 20);
+        return std::clamp<std::uint64_t>(limit_ / 32, 4U << 20, 64U << 20);
     }
-    [[nodiscard]] bool mustStart(std::uint64_t used) const { return used + headroom() / 2 > limit_; }
+    [[nodiscard]] bool mustStart(std::uint64_t used) const { return used + headroom() * 3 / 4 > limit_; }
 
-    /// The next step of a run of reclaim.
-    [[nodiscard]] Action next(const Usage& usage) const {
+    /// The next step of a run of reclaim. `poolShare`: of what is in memory, as PoolShare has it.
+    [[nodiscard]] Action next(const Usage& usage, double poolShare) const {
         if (usage.used + headroom() <= limit_) return Action::nothing;
-        // An eighth of what is in memory: long enough for hot pages to show themselves, and re-touching them
-        // costs little.
-        const auto pool = std::max<std::uint64_t>((usage.resident + usage.staged) / 8, 2U << 20);
-        return usage.staged < pool ? Action::stage : Action::evict;
+        const auto pool = static_cast<double>(usage.resident + usage.staged) * poolShare;
+        return static_cast<double>(usage.staged) < pool ? Action::stage : Action::evict;
     }
 
   private:
     std::uint64_t limit_;
+};
+
+/// How large the pool of staged pages should be: an eighth of what is in memory, long enough for hot pages to
+/// show themselves; but where everything is hot nothing would ever stay in so large a pool, and the limit
+/// would never be met. So it shrinks where all that was staged is touched again, in the end to nothing: what
+/// is staged is then evicted at once.
+class PoolShare {
+  public:
+    static constexpr double most = 1.0 / 8;
+
+    [[nodiscard]] double value() const { return value_; }
+    /// Pages go straight to the store.
+    [[nodiscard]] bool forced() const { return value_ == 0; }
+    void evicted() { value_ = std::min(most, value_ * 1.25 + least); }
+    void touched() { value_ = value_ / 2 < least ? 0 : value_ / 2; }
+
+  private:
+    static constexpr double least = 1.0 / 512;
+    double value_ = most;
 };
 
 }  // namespace thermocline::memory

@@ -12,21 +12,34 @@ using Action = HardLimitPolicy::Action;
 TEST(HardLimitPolicy, startsBelowTheLimitAndStopsWithHeadroom) {
     const HardLimitPolicy policy(512 * mib);
     EXPECT_EQ(policy.headroom(), 16 * mib);
-    EXPECT_FALSE(policy.mustStart(504 * mib));
-    EXPECT_TRUE(policy.mustStart(504 * mib + 1));
-    EXPECT_EQ(policy.next({496 * mib, 400 * mib, 0}), Action::nothing);
-    EXPECT_NE(policy.next({496 * mib + 1, 400 * mib, 0}), Action::nothing);
+    EXPECT_FALSE(policy.mustStart(500 * mib));
+    EXPECT_TRUE(policy.mustStart(500 * mib + 1));
+    EXPECT_EQ(policy.next({496 * mib, 400 * mib, 0}, PoolShare::most), Action::nothing);
+    EXPECT_NE(policy.next({496 * mib + 1, 400 * mib, 0}, PoolShare::most), Action::nothing);
 }
 
 TEST(HardLimitPolicy, keepsAnEighthStagedBeforeItEvicts) {
     const HardLimitPolicy policy(512 * mib);
-    EXPECT_EQ(policy.next({600 * mib, 560 * mib, 0}), Action::stage);
-    EXPECT_EQ(policy.next({600 * mib, 491 * mib, 69 * mib}), Action::stage);
-    EXPECT_EQ(policy.next({600 * mib, 490 * mib, 70 * mib}), Action::evict);
+    EXPECT_EQ(policy.next({600 * mib, 560 * mib, 0}, PoolShare::most), Action::stage);
+    EXPECT_EQ(policy.next({600 * mib, 491 * mib, 69 * mib}, PoolShare::most), Action::stage);
+    EXPECT_EQ(policy.next({600 * mib, 490 * mib, 70 * mib}, PoolShare::most), Action::evict);
+}
+
+TEST(PoolShare, shrinksToNothingWhereEverythingIsHotAndComesBack) {
+    PoolShare share;
+    EXPECT_EQ(share.value(), 0.125);
+    int times = 0;
+    for (; !share.forced(); ++times)
+        share.touched();
+    EXPECT_EQ(times, 7);
+    EXPECT_EQ(HardLimitPolicy(512 * mib).next({600 * mib, 560 * mib, 0}, share.value()), Action::evict);
+    for (int i = 0; i < 20; ++i)
+        share.evicted();
+    EXPECT_EQ(share.value(), 0.125);
 }
 
 TEST(HardLimitPolicy, headroomIsBounded) {
-    EXPECT_EQ(HardLimitPolicy(16 * mib).headroom(), 2 * mib);
+    EXPECT_EQ(HardLimitPolicy(16 * mib).headroom(), 4 * mib);
     EXPECT_EQ(HardLimitPolicy(1024 * 1024 * mib).headroom(), 64 * mib);
 }
 

@@ -13,6 +13,8 @@ namespace thermocline::memory::abi {
 
 inline constexpr std::uint64_t uffdFeatureMove = 1ULL << 16;
 
+inline constexpr int madviseCollapse = 25;  // MADV_COLLAPSE, Linux 6.1
+
 struct UffdioMove {
     std::uint64_t destination;
     std::uint64_t source;

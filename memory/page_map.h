@@ -86,6 +86,11 @@ class alignas(8) PageEntry {
         return {payload() >> lengthBits & ((std::uint64_t{1} << granuleBits) - 1),
                 static_cast<std::uint32_t>(payload() & ((1U << lengthBits) - 1))};
     }
+    /// The same with another slot. REQUIRES: not filled, not absent.
+    [[nodiscard]] constexpr PageEntry withSlot(Slot slot) const {
+        constexpr auto mask = (std::uint64_t{1} << (lengthBits + granuleBits)) - 1;
+        return PageEntry(state(), (payload() & ~mask) | slotBits(slot));
+    }
     [[nodiscard]] constexpr std::uint32_t fillWord() const { return static_cast<std::uint32_t>(payload()); }
     friend constexpr bool operator==(PageEntry, PageEntry) = default;
 

@@ -32,6 +32,8 @@ TEST(PageEntry, holdsWhatItIsGiven) {
     EXPECT_EQ(staged.slot(), last);
     EXPECT_TRUE(staged.incompressible());
     EXPECT_FALSE(PageEntry::staged(3, last).incompressible());
+    EXPECT_EQ(staged.withSlot({5, 6}), PageEntry::staged(2, {5, 6}, true));
+    EXPECT_EQ(PageEntry::cold(last).withSlot({5, 6}), PageEntry::cold({5, 6}));
 }
 
 TEST(Heat, aPageTouchedAgainAndAgainIsProbedEverLess) {

@@ -189,7 +189,7 @@ Served Pager::populate(PageNumber number, VmAddress address, PageBytes bytes) {
             guest_.wake({address, pageBytes});
             [[fallthrough]];
         case Populate::done:
-            cameBack(number);
+            cameBack(number, true);
             return Served::done;
         case Populate::retry:
         case Populate::failed:
@@ -345,6 +345,7 @@ void Pager::discard(PageNumber first, std::uint64_t count) {
         const auto end = std::min(first + count, firstPageOf(block + 1));
         const PriorityMutex::Urgent lock(shard(block));
         BlockMask wasStaged;
+        blocks_[block].wasHuge = false;
         for (; number < end; ++number) {
             const auto entry = pages_.get(number);
             if (entry.state() == PageState::staged) wasStaged.set(number % pagesPerBlock);
@@ -371,8 +372,9 @@ void Pager::release(PageEntry entry) {
     store_.release(slot);
 }
 
-/// The page is in guest RAM now. REQUIRES: its block's lock.
-void Pager::cameBack(PageNumber number) {
+/// The page is in guest RAM now; `touched`: because the guest asked for this very page. REQUIRES: its block's
+/// lock.
+void Pager::cameBack(PageNumber number, bool touched) {
     const auto entry = pages_.get(number);
     switch (entry.state()) {
         case PageState::cold:
@@ -384,7 +386,7 @@ void Pager::cameBack(PageNumber number) {
             return pages_.set(number, PageEntry::resident());
         case PageState::staged: {
             // Touched again and again, it will not go to the store soon.
-            const auto heat = entry.heat().touched();
+            const auto heat = touched ? entry.heat().touched() : entry.heat();
             if (heat.level < Heat::maxLevel)
                 return pages_.set(number, PageEntry::resident(heat, entry.slot()));
             release(entry);
@@ -433,12 +435,17 @@ Step Pager::dropLeftoversLocked(Worker& worker, BlockNumber block) {
     return moved ? forgetLeftovers(block, *moved) : Step::gone;
 }
 
-/// Frees pages of the staging area; those that could be, or nothing where the process is gone. Not
+/// Frees pages of the staging area at the next run, by two operations; the first tells which could be. Not
 /// MADV_DONTNEED where they are: the staging area raises events like guest RAM, and we are their only reader.
 /// So they are moved to an area without events first; the whole block as one page if it is one.
-std::optional<BlockMask> Pager::moveToDrop(Worker& worker, BlockNumber block, const BlockMask& wanted) {
+void Pager::queueDrop(Worker& worker, BlockNumber block, const BlockMask& wanted) {
     worker.lane->movePages(footprint_.dropUffd, worker.drop.start, staged(block), wanted);
     worker.lane->advise(worker.drop, MADV_DONTNEED);
+}
+
+/// The pages that were dropped; nothing where the process is gone.
+std::optional<BlockMask> Pager::moveToDrop(Worker& worker, BlockNumber block, const BlockMask& wanted) {
+    queueDrop(worker, block, wanted);
     const auto& outcome = worker.lane->run();
     if (outcome.empty()) return std::nullopt;
     return outcome[0].moved;
@@ -483,13 +490,13 @@ Pager::Brought Pager::bringStored(Worker& worker, PageNumber first, VmAddress ad
         brought.last =
             guest_.copy(address + i * pageBytes, std::span(worker.buffer).first(run * pageBytes), copied);
         for (std::size_t k = 0; k < copied / pageBytes; ++k)
-            cameBack(first + i + k);
+            cameBack(first + i + k, false);
         brought.pages += copied / pageBytes;
         i += copied / pageBytes;
         if (brought.last == Populate::done || copied > 0) continue;  // short: the next call says why
         // A page that is there counts; whatever else it is ends this.
         if (brought.last != Populate::present) return brought;
-        cameBack(first + i);
+        cameBack(first + i, false);
         ++i;
     }
     return brought;
@@ -526,7 +533,7 @@ Pager::Moved Pager::moveIn(Worker& worker, BlockNumber block, VmAddress to, VmAd
     Moved result{outcome[0].moved, stepOf(outcome[0].error)};
     for (std::size_t w = 0; w < want.words().size(); ++w)
         result.pages.words()[w] &= want.words()[w];
-    result.pages.forEach([&](std::size_t i) { cameBack(firstPageOf(block) + i); });
+    result.pages.forEach([&](std::size_t i) { cameBack(firstPageOf(block) + i, false); });
     return result;
 }
 

@@ -116,11 +116,16 @@ class Pager {
     Result<void> registerGuest();
     /// The opposite. False while anything is staged or cold. Afterwards the page map says nothing.
     Result<bool> unregisterGuest();
-    /// Moves the resident pages of `block` aside.
-    Step stage(BlockNumber block);
+    /// What becomes of a huge page that was touched when it was staged the last time.
+    enum class HotBlocks {
+        passOver,  ///< it stays whole, and is passed over like a hot page
+        split,     ///< staged in small pages: memory is scarce, and not all of it will be hot
+    };
+    /// Moves the resident pages of `block` aside; at most so many, unless it is one huge page.
+    Step stage(BlockNumber block, HotBlocks hot, std::size_t mostPages = pagesPerBlock);
     /// Makes the staged pages of `block` cold.
     Step evict(BlockNumber block, Algorithm algorithm);
-    /// Brings every page of `block` back.
+    /// Brings every page of `block` back; as a huge page where it was one.
     Step restore(BlockNumber block);
     /// Should pages that come back leave a copy in the store? It costs memory, and saves the work of
     /// compressing those again that the guest does not change.
@@ -129,17 +134,28 @@ class Pager {
     Step dropCopies(BlockNumber block);
     /// Makes pages of `block` that were compressed for speed as small as others.
     Step tighten(BlockNumber block);
+    /// Brings back the pages of `block` that are staged.
+    Step unstage(BlockNumber block);
+    /// Closes gaps in the store where they are too many. Nothing where there is nothing to win.
+    Step compactStore();
     /// Frees copies in the staging area that served a fault. Done for a block before it is staged, too.
     Step dropLeftovers(BlockNumber block);
+    /// ... of all blocks that were evicted. REQUIRES: called after a run of evict(), which puts it off.
+    Step dropAllLeftovers();
 
     [[nodiscard]] BlockMask stagedPages(BlockNumber block);
+    /// All blocks, in the order in which the guest will want them back: those that were in memory longest
+    /// first.
+    [[nodiscard]] std::vector<BlockNumber> hottestFirst() const;
 
   private:
     struct Block {
-        bool stagedWhole = false;  ///< one huge page in the staging area, all 512 pages staged
-        bool loose = false;        ///< has pages in LZ4
-        Heat heat;                 ///< of the block as a huge page
-        BlockMask leftover;        ///< copies in the staging area that nobody needs any more
+        bool stagedWhole = false;   ///< one huge page in the staging area, all 512 pages staged
+        bool loose = false;         ///< has pages in LZ4
+        bool wasHuge = false;       ///< has been seen as one huge page since it was last made one
+        Heat heat;                  ///< of the block as a huge page
+        std::uint32_t evicted = 0;  ///< when its pages last went to the store, in evictions
+        BlockMask leftover;         ///< copies in the staging area that nobody needs any more
     };
     /// What each of the two threads works with.
     struct Worker {
@@ -152,7 +168,8 @@ class Pager {
     static constexpr std::size_t shardCount = 64;
     static constexpr std::size_t chunkPages =
         32;  ///< compressed or copied at a time: bounds how long a fault waits
-    static constexpr std::size_t movePages = 64;  ///< moved at a time, likewise
+    static constexpr std::size_t movePages = 64;   ///< moved at a time, likewise
+    static constexpr std::size_t dropPages = 256;  ///< dropped at a time, at least
 
     PriorityMutex& shard(BlockNumber block) { return shards_[block % shardCount]; }
     [[nodiscard]] MutablePageBytes page(Worker& worker, std::size_t index) const;
@@ -172,10 +189,12 @@ class Pager {
 
     void discard(PageNumber first, std::uint64_t count);
     void release(PageEntry entry);
-    void cameBack(PageNumber page);
+    void cameBack(PageNumber page, bool touched);
     [[nodiscard]] bool copyWanted() const;
     bool load(PageNumber page, PageEntry entry, PageCodec& codec, MutablePageBytes into);
     Step dropLeftoversLocked(Worker& worker, BlockNumber block);
+    Step dropLater(BlockNumber block);
+    void queueDrop(Worker& worker, BlockNumber block, const BlockMask& wanted);
     std::optional<BlockMask> moveToDrop(Worker& worker, BlockNumber block, const BlockMask& wanted);
     Step forgetLeftovers(BlockNumber block, const BlockMask& moved);
     void addLeftovers(BlockNumber block, const BlockMask& mask);
@@ -192,10 +211,11 @@ class Pager {
     std::vector<Candidate> compressChunk(BlockNumber block, std::span<const std::size_t> pages,
                                          Algorithm algorithm, Step& step);
     void publish(PageNumber page, const Candidate& candidate, Algorithm algorithm);
+    void keepAsCopy(PageNumber page, Slot slot);
     void movedAside(PageNumber page);
-    Step restoreStaged(BlockNumber block);
     Step restoreWhole(BlockNumber block, VmAddress address);
     Step restoreStored(BlockNumber block);
+    Step collapse(BlockNumber block);
     bool fillFresh(Worker& worker, BlockNumber block, std::vector<PageEntry>& entries);
     Step moveFreshIn(Worker& worker, BlockNumber block, VmAddress address);
     struct Brought {
@@ -225,6 +245,9 @@ class Pager {
     std::array<PriorityMutex, shardCount> shards_;
     std::vector<Block> blocks_;
     Counters counters_;
+    std::vector<BlockNumber> blocksToDrop_;  // background thread
+    std::size_t pagesToDrop_ = 0;
+    std::uint32_t evictions_ = 0;
     std::atomic<std::uint64_t> leftoverPages_{0};
     std::atomic<std::uint64_t> copyBytes_{0};
     std::atomic<std::uint64_t> looseBlocks_{0};

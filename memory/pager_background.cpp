@@ -9,6 +9,7 @@
 #include <numeric>
 #include <utility>
 
+#include "memory/kernel_abi.h"
 #include "memory/pager.h"
 
 namespace thermocline::memory {
@@ -69,26 +70,32 @@ std::vector<Pager::Piece> Pager::pieces(BlockNumber block) const {
     return found;
 }
 
-Step Pager::stage(BlockNumber block) {
-    std::optional<VmAddress> whole;
+Step Pager::stage(BlockNumber block, HotBlocks hot, std::size_t mostPages) {
+    if (dropLeftovers(block) == Step::gone) return Step::gone;
     BlockMask want;
     {
         const PriorityMutex::Patient layout(layout_);
         const PriorityMutex::Patient lock(shard(block));
-        if (dropLeftoversLocked(backgroundWorker_, block) == Step::gone) return Step::gone;
         want = pages_.pagesIn(block, PageState::resident);
         // A staged copy that could not be dropped is in the way of its page.
         for (std::size_t w = 0; w < want.words().size(); ++w)
             want.words()[w] &= ~blocks_[block].leftover.words()[w];
         if (!want.any()) return Step::nothing;
-        whole = addresses_.wholeBlock(block);
+        const auto whole = addresses_.wholeBlock(block);
         if (whole && want == allPages() && memory_.isHuge(*whole)) {
-            auto& heat = blocks_[block].heat;
-            if (heat.skip == 0) return stageWhole(block, *whole);
-            --heat.skip;
-            return Step::hot;
+            auto& state = blocks_[block];
+            state.wasHuge = true;
+            if (state.heat.skip == 0 && (state.heat.level == 0 || hot == HotBlocks::passOver))
+                return stageWhole(block, *whole);
+            if (hot == HotBlocks::passOver) {
+                --state.heat.skip;
+                return Step::hot;
+            }
+            state.heat = {};
         }
         passOverHot(block, want);
+        for (std::size_t i = 0, taken = 0; i < pagesPerBlock; ++i)
+            if (want.test(i) && ++taken > mostPages) want.clear(i);
     }
     return want.any() ? stagePages(block, want) : Step::hot;
 }
@@ -125,22 +132,28 @@ Step Pager::stageWhole(BlockNumber block, VmAddress address) {
 
 Step Pager::stagePages(BlockNumber block, BlockMask want) {
     auto result = Step::nothing;
-    for (std::size_t from = 0; from < pagesPerBlock; from += movePages) {
+    while (want.any()) {
         // The locks are dropped between chunks so that a fault never waits for a whole block of small pages;
         // what was wanted may have changed meanwhile.
+        BlockMask chunk;
+        for (std::size_t i = 0, taken = 0; i < pagesPerBlock && taken < movePages; ++i) {
+            if (!want.test(i)) continue;
+            want.clear(i);
+            chunk.set(i);
+            ++taken;
+        }
         const PriorityMutex::Patient layout(layout_);
         const PriorityMutex::Patient lock(shard(block));
         const auto resident = pages_.pagesIn(block, PageState::resident);
         for (const auto& piece : pieces(block)) {
-            BlockMask chunk;
-            for (auto i = from; i < from + movePages; ++i)
-                if (want.test(i) && piece.mask.test(i) && resident.test(i)) chunk.set(i);
-            if (!chunk.any()) continue;
-            backgroundWorker_.lane->movePages(footprint_.guestUffd, staged(block), piece.base, chunk);
+            auto part = chunk;
+            for (std::size_t w = 0; w < part.words().size(); ++w)
+                part.words()[w] &= piece.mask.words()[w] & resident.words()[w];
+            if (!part.any()) continue;
+            backgroundWorker_.lane->movePages(footprint_.guestUffd, staged(block), piece.base, part);
             const auto& outcome = backgroundWorker_.lane->run();
             if (outcome.empty()) return Step::gone;
             outcome[0].moved.forEach([&](std::size_t i) {
-                if (!chunk.test(i)) return;
                 movedAside(firstPageOf(block) + i);
                 result = Step::done;
             });
@@ -149,6 +162,14 @@ Step Pager::stagePages(BlockNumber block, BlockMask want) {
         }
     }
     return result;
+}
+
+std::vector<BlockNumber> Pager::hottestFirst() const {
+    std::vector<BlockNumber> order(blocks_.size());
+    std::iota(order.begin(), order.end(), BlockNumber{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](BlockNumber a, BlockNumber b) { return blocks_[a].evicted > blocks_[b].evicted; });
+    return order;
 }
 
 BlockMask Pager::stagedPages(BlockNumber block) {
@@ -171,6 +192,38 @@ Step Pager::dropLeftovers(BlockNumber block) {
     return forgetLeftovers(block, *moved);
 }
 
+/// A call of the agent costs as much as many pages, so blocks are dropped several at a time.
+Step Pager::dropLater(BlockNumber block) {
+    {
+        const PriorityMutex::Patient lock(shard(block));
+        pagesToDrop_ += blocks_[block].leftover.count();
+    }
+    blocksToDrop_.push_back(block);
+    return pagesToDrop_ >= dropPages ? dropAllLeftovers() : Step::done;
+}
+
+Step Pager::dropAllLeftovers() {
+    pagesToDrop_ = 0;
+    while (!blocksToDrop_.empty()) {
+        std::vector<std::pair<BlockNumber, BlockMask>> batch;
+        for (; !blocksToDrop_.empty() && batch.size() < THERMOCLINE_MAX_OPERATIONS / 2;
+             blocksToDrop_.pop_back()) {
+            const auto block = blocksToDrop_.back();
+            const PriorityMutex::Patient lock(shard(block));
+            batch.emplace_back(block, blocks_[block].leftover);
+        }
+        for (const auto& [block, wanted] : batch)
+            queueDrop(backgroundWorker_, block, wanted);
+        const auto outcomes = backgroundWorker_.lane->run();
+        if (outcomes.empty()) return Step::gone;
+        for (std::size_t i = 0; i < batch.size(); ++i) {
+            const PriorityMutex::Patient lock(shard(batch[i].first));
+            forgetLeftovers(batch[i].first, outcomes[2 * i].moved);
+        }
+    }
+    return Step::done;
+}
+
 // -----------------------------------------------------------------------------------------------------------------
 // evicting
 
@@ -181,6 +234,7 @@ Step Pager::evict(BlockNumber block, Algorithm algorithm) {
         if (!pages_.pagesIn(block, PageState::staged).any()) return Step::touched;
         whole = blocks_[block].stagedWhole;
     }
+    blocks_[block].evicted = ++evictions_;
     return whole ? evictWhole(block, algorithm) : evictPages(block, algorithm);
 }
 
@@ -263,6 +317,17 @@ void Pager::publish(PageNumber number, const Candidate& candidate, Algorithm alg
     looseBlocks_.fetch_add(1, std::memory_order_relaxed);
 }
 
+/// A slot that was written for a page which was touched meanwhile: not in vain, if the page does not change.
+/// REQUIRES: the block's lock.
+void Pager::keepAsCopy(PageNumber number, Slot slot) {
+    const auto entry = pages_.get(number);
+    const bool inMemory = entry.state() == PageState::resident || entry.state() == PageState::staged;
+    if (!inMemory || entry.slot().bytes != 0 || !copyWanted()) return store_.release(slot);
+    copyBytes_.fetch_add(slot.bytes, std::memory_order_relaxed);
+    pages_.set(number, entry.state() == PageState::resident ? PageEntry::resident(entry.heat(), slot)
+                                                            : PageEntry::staged(entry.heat().level, slot));
+}
+
 Step Pager::evictPages(BlockNumber block, Algorithm algorithm) {
     auto result = Step::touched;
     std::vector<std::size_t> wanted;
@@ -299,7 +364,7 @@ Step Pager::evictPages(BlockNumber block, Algorithm algorithm) {
         }
         addLeftovers(block, drop);
     }
-    if (dropLeftovers(block) == Step::gone) return Step::gone;
+    if (dropLater(block) == Step::gone) return Step::gone;
     return step == Step::done ? result : step;
 }
 
@@ -310,8 +375,9 @@ Step Pager::evictWhole(BlockNumber block, Algorithm algorithm) {
     std::vector<Candidate> candidates;
     candidates.reserve(pagesPerBlock);
     const auto giveUp = [&](Step step) {
-        for (const auto& [entry, fresh] : candidates)
-            if (fresh) store_.release(entry.slot());
+        const PriorityMutex::Patient lock(shard(block));
+        for (std::size_t i = 0; i < candidates.size(); ++i)
+            if (candidates[i].fresh) keepAsCopy(firstPageOf(block) + i, candidates[i].entry.slot());
         return step;
     };
     std::size_t poor = 0;
@@ -327,22 +393,47 @@ Step Pager::evictWhole(BlockNumber block, Algorithm algorithm) {
             if (entry.incompressible()) ++poor;
         }
     }
+    bool touched = false;
     {
         const PriorityMutex::Patient lock(shard(block));
         auto& state = blocks_[block];
-        if (!state.stagedWhole) return giveUp(Step::touched);
-        state.stagedWhole = poor == pagesPerBlock;  // nothing gained: it stays one page
-        state.heat = {};
-        BlockMask drop;
-        for (std::size_t i = 0; i < pagesPerBlock; ++i) {
-            publish(firstPageOf(block) + i, candidates[i], algorithm);
-            if (candidates[i].entry.state() != PageState::staged) drop.set(i);
+        touched = !state.stagedWhole;
+        if (!touched) {
+            state.stagedWhole = poor == pagesPerBlock;  // nothing gained: it stays one page
+            state.heat = {};
+            BlockMask drop;
+            for (std::size_t i = 0; i < pagesPerBlock; ++i) {
+                publish(firstPageOf(block) + i, candidates[i], algorithm);
+                if (candidates[i].entry.state() != PageState::staged) drop.set(i);
+            }
+            counters_.evictedPages.fetch_add(pagesPerBlock - poor, std::memory_order_relaxed);
+            addLeftovers(block, drop);
         }
-        counters_.evictedPages.fetch_add(pagesPerBlock - poor, std::memory_order_relaxed);
-        addLeftovers(block, drop);
     }
-    if (dropLeftovers(block) == Step::gone) return Step::gone;
+    if (touched) return giveUp(Step::touched);
+    if (dropLater(block) == Step::gone) return Step::gone;
     return poor == pagesPerBlock ? Step::poor : Step::done;
+}
+
+Step Pager::compactStore() {
+    auto result = Step::nothing;
+    // What was written for pages and is not published yet is not in the store now: that, too, is this
+    // thread's work.
+    const auto move = [&](PageNumber number, Slot place) {
+        if (number >= firstPageOf(pages_.blocks()))
+            return;  // a damaged header: found when the page is wanted
+        const PriorityMutex::Patient lock(shard(blockOf(number)));
+        const auto entry = pages_.get(number);
+        if (entry.slot().granule != place.granule || entry.slot().bytes == 0) return;
+        const auto copy = store_.copy(entry.slot());
+        if (!copy) return;
+        pages_.set(number, entry.withSlot(*copy));
+        store_.release(entry.slot());
+        result = Step::done;
+    };
+    while (store_.sparse() && store_.compact(move)) {
+    }
+    return result;
 }
 
 Step Pager::dropCopies(BlockNumber block) {
@@ -406,7 +497,7 @@ Step Pager::tighten(BlockNumber block) {
 // restoring
 
 Step Pager::restore(BlockNumber block) {
-    const auto staged = restoreStaged(block);
+    const auto staged = unstage(block);
     if (staged == Step::retry || staged == Step::gone) return staged;
     std::optional<VmAddress> whole;
     {
@@ -423,10 +514,28 @@ Step Pager::restore(BlockNumber block) {
         const auto step = restoreWhole(block, *whole);
         if (step != Step::nothing) return step;
     }
-    return restoreStored(block);
+    const auto step = restoreStored(block);
+    return step == Step::retry || step == Step::gone ? step : collapse(block);
 }
 
-Step Pager::restoreStaged(BlockNumber block) {
+/// Makes the pages of a block that was one huge page, and is all there again, one huge page again. The kernel
+/// does it, or not (pinned pages, no memory); what the pages hold is the same either way, so no lock is
+/// needed.
+Step Pager::collapse(BlockNumber block) {
+    std::optional<VmAddress> whole;
+    {
+        const PriorityMutex::Patient layout(layout_);
+        const PriorityMutex::Patient lock(shard(block));
+        if (!std::exchange(blocks_[block].wasHuge, false)) return Step::done;
+        if (pages_.pagesIn(block, PageState::resident) != allPages()) return Step::done;
+        whole = addresses_.wholeBlock(block);
+    }
+    if (!whole || memory_.isHuge(*whole)) return Step::done;
+    backgroundWorker_.lane->advise({*whole, blockBytes}, abi::madviseCollapse);
+    return backgroundWorker_.lane->run().empty() ? Step::gone : Step::done;
+}
+
+Step Pager::unstage(BlockNumber block) {
     const PriorityMutex::Patient layout(layout_);
     const PriorityMutex::Patient lock(shard(block));
     const auto want = pages_.pagesIn(block, PageState::staged);

@@ -19,7 +19,15 @@ constexpr auto hopelessPause = std::chrono::seconds(1);
 /// Host memory that bringing pages back leaves free.
 constexpr std::uint64_t hostReserveBytes = 64U << 20;
 constexpr std::size_t maxPassed = 64;
-constexpr auto hurry = std::chrono::milliseconds(200);
+constexpr auto cpuPatience = std::chrono::milliseconds(20);
+/// So few that they are compressed before a guest that touches everything all the time comes by.
+constexpr std::size_t forcedPages = 64;
+constexpr auto calm = std::chrono::milliseconds(200);
+/// Shares of time in which the guest waits for room.
+constexpr auto pressureWindow = std::chrono::milliseconds(20);
+constexpr double waitsFrom = 0.01;
+constexpr double overwhelmedFrom = 0.6;
+constexpr double overwhelmedUntil = 0.2;
 
 std::uint64_t hostAvailableBytes() {
     const auto text = readProcFile("/proc/meminfo");
@@ -28,10 +36,8 @@ std::uint64_t hostAvailableBytes() {
 
 }  // namespace
 
-Reclaimer::Reclaimer(Pager& pager, ColdStore& store, Budget& budget, std::function<void()> roomMade)
-    : pager_(pager), store_(store), budget_(budget), roomMade_(std::move(roomMade)), thread_([this] {
-          run();
-      }) {}
+Reclaimer::Reclaimer(Pager& pager, ColdStore& store, Budget& budget, Guest guest)
+    : pager_(pager), store_(store), budget_(budget), guest_(std::move(guest)), thread_([this] { run(); }) {}
 
 Reclaimer::~Reclaimer() {
     stop();
@@ -50,12 +56,33 @@ void Reclaimer::setLimit(std::uint64_t bytes) {
     {
         const std::lock_guard lock(mutex_);
         budget_.setLimit(bytes);
-        limitChanged_ = true;
+        changed_ = true;
         hopeless_ = false;
         restored_ = false;
         restoreError_.reset();
+        restoring_ = !managed();
     }
     wake_.notify_all();
+}
+
+void Reclaimer::setProactive(std::optional<ProactivePolicy::Settings> settings) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (settings)
+            proactive_.emplace(*settings, pager_.memoryBytes());
+        else
+            proactive_.reset();
+        changed_ = true;
+        restored_ = false;
+        restoreError_.reset();
+        restoring_ = !managed();
+    }
+    wake_.notify_all();
+}
+
+std::optional<ProactivePolicy::Settings> Reclaimer::proactive() const {
+    const std::lock_guard lock(mutex_);
+    return proactive_ ? std::optional(proactive_->settings()) : std::nullopt;
 }
 
 void Reclaimer::memoryGrew() {
@@ -74,10 +101,6 @@ void Reclaimer::passedBy(BlockNumber block) {
     if (passed_.size() > maxPassed) passed_.pop_front();
 }
 
-void Reclaimer::guestWaits() {
-    guestWaited_.store(std::chrono::steady_clock::now(), std::memory_order_relaxed);
-}
-
 std::string Reclaimer::note() const {
     const std::lock_guard lock(mutex_);
     return note_;
@@ -90,14 +113,14 @@ void Reclaimer::setNote(std::string note) {
 
 Result<void> Reclaimer::awaitRestored() {
     std::unique_lock lock(mutex_);
-    restoredChanged_.wait(lock, [&] { return restored_ || restoreError_ || budget_.limit() != 0 || stop_; });
+    restoredChanged_.wait(lock, [&] { return restored_ || restoreError_ || managed() || stop_; });
     if (restored_) return {};
     if (restoreError_) return tl::unexpected(*restoreError_);
-    return fail(ErrorCode::busy, "a new limit was set meanwhile");
+    return fail(ErrorCode::busy, "a new limit or policy was set meanwhile");
 }
 
 bool Reclaimer::workToDo() const {
-    if (stop_ || limitChanged_) return true;
+    if (stop_ || changed_) return true;
     const auto limit = budget_.limit();
     return limit != 0 && HardLimitPolicy(limit).mustStart(budget_.used());
 }
@@ -109,65 +132,148 @@ HardLimitPolicy::Usage Reclaimer::usage() const {
 }
 
 void Reclaimer::run() {
+    ::pthread_setname_np(::pthread_self(), "reclaimer");
+    (void)::sched_getaffinity(0, sizeof allowedCpus_, &allowedCpus_);
     while (!stop_) {
-        {
-            std::unique_lock lock(mutex_);
-            if (hopeless_ && !limitChanged_) {
-                wake_.wait_for(lock, hopelessPause, [&] { return stop_ || limitChanged_; });
-            } else if (pager_.looseBlocks() > 0 && budget_.limit() != 0) {
-                sleeping_ = true;
-                wake_.wait_for(lock, hurry, [&] { return workToDo(); });
-                sleeping_ = false;
-                if (!workToDo()) {
-                    lock.unlock();
-                    while (idle() && tightenNext()) {
-                    }
-                    continue;
-                }
-            } else {
-                sleeping_ = true;
-                wake_.wait(lock, [&] { return workToDo(); });
-                sleeping_ = false;
-            }
-            limitChanged_ = false;
-        }
+        await();
         if (stop_) break;
-        if (budget_.limit() != 0)
-            reclaim();
-        else
+        bool isManaged = false;
+        {
+            const std::lock_guard lock(mutex_);
+            isManaged = managed();
+        }
+        if (!isManaged) {
             restore();
+            continue;
+        }
+        if (!registerGuest()) continue;
+        if (budget_.limit() != 0) reclaim();
+        probe();
+        tightenWhileIdle();
     }
     { const std::lock_guard lock(mutex_); }
     restoredChanged_.notify_all();
 }
 
-void Reclaimer::reclaim() {
-    const HardLimitPolicy policy(budget_.limit());
-    if (const auto registered = pager_.registerGuest(); !registered) {
-        hopeless_ = true;
-        setNote("the guest's RAM cannot be watched: " + registered.error().message);
-        return;
+/// Sleeps until there is something to do.
+void Reclaimer::await() {
+    std::unique_lock lock(mutex_);
+    if (hopeless_ && !changed_) {
+        wake_.wait_for(lock, hopelessPause, [&] { return stop_ || changed_; });
+    } else {
+        sleeping_ = true;
+        if (proactive_)
+            wake_.wait_for(lock, ProactivePolicy::tick, [&] { return workToDo(); });
+        else if (managed() && pager_.looseBlocks() > 0)
+            wake_.wait_for(lock, calm, [&] { return workToDo(); });
+        else
+            wake_.wait(lock, [&] { return workToDo(); });
+        sleeping_ = false;
     }
+    changed_ = false;
+}
+
+bool Reclaimer::registerGuest() {
+    const auto registered = pager_.registerGuest();
+    if (registered) return true;
+    hopeless_ = true;
+    setNote("the guest's RAM cannot be watched: " + registered.error().message);
+    return false;
+}
+
+/// One step of the proactive policy, if there is one: as much is staged as it says, and what was staged long
+/// enough goes.
+void Reclaimer::probe() {
+    const auto now = Clock::now();
+    const auto stall = guest_.stall();
+    const auto faults = guest_.faults();
+    const auto use = usage();
+    ProactivePolicy::Decision decision;
+    {
+        const std::lock_guard lock(mutex_);
+        if (!proactive_) return;
+        if (probedAt_ != Clock::time_point{})
+            decision = proactive_->next(
+                {now - probedAt_, stall - stallBefore_, faults - faultsBefore_, use.resident, use.staged});
+    }
+    probedAt_ = now;
+    stallBefore_ = stall;
+    faultsBefore_ = faults;
+    if (decision.unstage) return unstage();
+    const auto busy = [&] {
+        const std::lock_guard lock(mutex_);
+        return workToDo();
+    };
+    // As many blocks as that, whatever becomes of each: hot and empty ones have been looked at, too.
+    for (auto left = decision.stageBytes / blockBytes; left > 0 && !busy(); --left) {
+        if (stage(hand_, Pager::HotBlocks::passOver) == Step::gone) return;
+        hand_ = (hand_ + 1) % pager_.pages().blocks();
+    }
+    // Compressing takes no more than a share of one processor.
+    const auto until = now + ProactivePolicy::tick / 4;
+    while (!staged_.empty() && Clock::now() - staged_.front().since > ProactivePolicy::probation &&
+           Clock::now() < until && !busy() && evictOldest()) {
+    }
+    pager_.dropAllLeftovers();
+}
+
+/// Brings back what is staged: it is in the guest's way.
+void Reclaimer::unstage() {
+    for (; !staged_.empty() && !stop_; staged_.pop_back())
+        (void)pager_.unstage(staged_.back().block);
+}
+
+void Reclaimer::tightenWhileIdle() {
+    const auto idle = [&] {
+        const std::lock_guard lock(mutex_);
+        return !workToDo() && managed() && Clock::now() - waitedLast_ > calm;
+    };
+    while (pager_.looseBlocks() > 0 && idle() && tightenNext()) {
+    }
+}
+
+/// How much of the last moment did the guest wait for us?
+void Reclaimer::observePressure() {
+    const auto now = Clock::now();
+    const auto elapsed = now - pressureSince_;
+    if (elapsed < pressureWindow) return;
+    const auto waited = guest_.waited();
+    const double share = std::chrono::duration<double>(waited - waitedBefore_) / elapsed;
+    if (waited != waitedBefore_) waitedLast_ = now;
+    pressureSince_ = now;
+    waitedBefore_ = waited;
+    if (share > overwhelmedFrom || (pressure_ == Pressure::overwhelmed && share > overwhelmedUntil))
+        pressure_ = Pressure::overwhelmed;
+    else if (share > waitsFrom)
+        pressure_ = Pressure::waits;
+    else if (now - waitedLast_ > calm)
+        pressure_ = Pressure::none;
+}
+
+void Reclaimer::reclaim() {
     bool freed = false;
     const auto madeRoom = [&] {
         freed = true;
         hopeless_ = false;
         budget_.reclaimed();
-        roomMade_();
+        guest_.roomMade();
     };
     while (!stop_ && budget_.limit() != 0) {
-        const auto action = policy.next(usage());
-        if (action == HardLimitPolicy::Action::nothing) break;
-        // Copies cost memory and save time: worth it while the guest waits for us.
-        const bool hurry = hurried();
-        pager_.keepCopies(hurry);
-        if (!hurry && dropCopies()) {
-            madeRoom();
-            continue;
+        const auto action = HardLimitPolicy(budget_.limit()).next(usage(), poolShare_.value());
+        if (action == HardLimitPolicy::Action::nothing) {
+            pager_.dropAllLeftovers();
+            break;
         }
         {
             const std::lock_guard lock(mutex_);
-            if (limitChanged_) return;
+            if (changed_) return;
+        }
+        observePressure();
+        pager_.compactStore();
+        pager_.keepCopies(pressure_ != Pressure::none);
+        if (pressure_ == Pressure::none && dropCopies()) {
+            madeRoom();
+            continue;
         }
         // Where nothing more can be staged, what is staged goes; where that is gone too, there is nothing
         // left to take.
@@ -176,6 +282,7 @@ void Reclaimer::reclaim() {
             madeRoom();
             continue;
         }
+        pager_.dropAllLeftovers();
         if (!staged_.empty() || (action != HardLimitPolicy::Action::stage && stageNext())) continue;
         if (dropCopies() || tightenNext()) {
             madeRoom();
@@ -189,7 +296,7 @@ void Reclaimer::reclaim() {
                 "or in use; raise the limit",
                 formatByteSize(budget_.used() - std::min(budget_.used(), budget_.limit())),
                 formatByteSize(pages * pageBytes)));
-        roomMade_();
+        guest_.roomMade();
         return;
     }
     budget_.reclaimed();
@@ -197,6 +304,31 @@ void Reclaimer::reclaim() {
         hopeless_ = false;
         setNote({});
     }
+}
+
+/// The guest and the thread that serves its faults take turns on one processor. There our work would hold
+/// them up; on another it goes on beside them.
+void Reclaimer::keepOffTheFaultsCpu() {
+    const int cpu = guest_.cpu();
+    if (cpu == avoidedCpu_) return;
+    // Not at once: moving costs something, too, and where the guest wanders it would go on for ever.
+    const auto now = Clock::now();
+    if (now - avoidedSince_ < cpuPatience) return;
+    avoidedSince_ = now;
+    auto set = allowedCpus_;
+    if (cpu >= 0) CPU_CLR(cpu, &set);
+    if (CPU_COUNT(&set) == 0) set = allowedCpus_;
+    (void)::sched_setaffinity(0, sizeof set, &set);
+    avoidedCpu_ = cpu;
+}
+
+Step Reclaimer::stage(BlockNumber block, Pager::HotBlocks hot) {
+    keepOffTheFaultsCpu();
+    const auto step = pager_.stage(block, hot, poolShare_.forced() ? forcedPages : pagesPerBlock);
+    if (step == Step::done) staged_.push_back({block, Clock::now()});
+    if (step == Step::gone) stop_ = true;
+    if (step == Step::retry) std::this_thread::yield();
+    return step;
 }
 
 bool Reclaimer::stagePassed() {
@@ -208,10 +340,7 @@ bool Reclaimer::stagePassed() {
             block = passed_.front();
             passed_.pop_front();
         }
-        if (pager_.stage(block) == Step::done) {
-            staged_.push_back(block);
-            return true;
-        }
+        if (stage(block, Pager::HotBlocks::split) == Step::done) return true;
     }
 }
 
@@ -222,20 +351,10 @@ bool Reclaimer::stageNext() {
     const auto blocks = pager_.pages().blocks();
     for (std::uint64_t tries = 0; tries < (1U << Heat::maxLevel) * blocks && !stop_; ++tries) {
         const auto block = hand_;
-        hand_ = (hand_ + 1) % blocks;
-        switch (pager_.stage(block)) {
-            case Step::done:
-                staged_.push_back(block);
-                return true;
-            case Step::retry:
-                std::this_thread::yield();
-                break;
-            case Step::gone:
-                stop_ = true;
-                return false;
-            default:
-                break;
-        }
+        const bool staged = stage(block, Pager::HotBlocks::split) == Step::done;
+        // Forced, it takes a part of the block: the rest comes next.
+        if (!staged || !poolShare_.forced()) hand_ = (hand_ + 1) % blocks;
+        if (staged) return true;
     }
     return false;
 }
@@ -260,24 +379,19 @@ bool Reclaimer::tightenNext() {
     return false;
 }
 
-bool Reclaimer::idle() const {
-    const std::lock_guard lock(mutex_);
-    return !workToDo() && !hurried() && budget_.limit() != 0;
-}
-
-/// Memory is what the limit makes scarce, until reclaim falls behind and the guest has to wait for it.
-bool Reclaimer::hurried() const {
-    return std::chrono::steady_clock::now() - guestWaited_.load(std::memory_order_relaxed) < hurry;
-}
-
 /// Evicts the block that has been staged longest; true where that freed memory.
 bool Reclaimer::evictOldest() {
+    keepOffTheFaultsCpu();
     while (!staged_.empty() && !stop_) {
-        const auto block = staged_.front();
+        const auto block = staged_.front().block;
         staged_.pop_front();
-        switch (pager_.evict(block, hurried() ? Algorithm::lz4 : Algorithm::zstd)) {
+        switch (pager_.evict(block, pressure_ == Pressure::overwhelmed ? Algorithm::lz4 : Algorithm::zstd)) {
             case Step::done:
+                poolShare_.evicted();
                 return true;
+            case Step::touched:
+                poolShare_.touched();
+                break;
             case Step::full:
                 setNote("the store has no room: free memory for the file system of the run-time directory");
                 return false;
@@ -295,7 +409,7 @@ void Reclaimer::restore() {
     const auto finish = [&](std::optional<Error> error) {
         {
             const std::lock_guard lock(mutex_);
-            if (limitChanged_) return;
+            if (changed_) return;
             restoreError_ = std::move(error);
             restored_ = !restoreError_;
             note_ = restoreError_ ? restoreError_->message : std::string{};
@@ -304,16 +418,17 @@ void Reclaimer::restore() {
     };
     staged_.clear();
     pager_.keepCopies(false);
-    for (BlockNumber block = 0; block < pager_.pages().blocks();) {
+    const auto order = pager_.hottestFirst();
+    for (std::size_t next = 0; next < order.size();) {
         if (stop_) return finish(Error{ErrorCode::processGone, "the VM's process has ended"});
         {
             const std::lock_guard lock(mutex_);
-            if (limitChanged_) {
+            if (changed_) {
                 restoredChanged_.notify_all();
                 return;
             }
         }
-        if (block % 32 == 0 && pager_.registered() &&
+        if (next % 32 == 0 && pager_.registered() &&
             hostAvailableBytes() < hostReserveBytes + 32 * blockBytes)
             return finish(Error{
                 ErrorCode::outOfMemory,
@@ -321,14 +436,14 @@ void Reclaimer::restore() {
                             "or set a limit again",
                             formatByteSize(hostAvailableBytes()))});
         if (!pager_.registered()) break;
-        switch (pager_.restore(block)) {
+        switch (pager_.restore(order[next])) {
             case Step::retry:
                 std::this_thread::yield();
                 break;
             case Step::gone:
                 return finish(Error{ErrorCode::processGone, "the VM's process has ended"});
             default:
-                ++block;
+                ++next;
                 break;
         }
     }

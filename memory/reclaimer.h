@@ -4,6 +4,8 @@
 // The background thread of one VM: reclaims while the limit asks for it, brings pages back when there is none
 // (any more). Public members may be called from any thread.
 
+#include <sched.h>
+
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -18,71 +20,116 @@
 #include "memory/budget.h"
 #include "memory/hard_limit_policy.h"
 #include "memory/pager.h"
+#include "memory/proactive_policy.h"
 
 namespace thermocline::memory {
 
 class Reclaimer {
   public:
-    /// `roomMade` is called after memory was freed. All references outlive the reclaimer.
-    Reclaimer(Pager& pager, ColdStore& store, Budget& budget, std::function<void()> roomMade);
+    /// What the reclaimer needs of the fault path.
+    struct Guest {
+        std::function<void()> roomMade;                    ///< memory was freed
+        std::function<std::chrono::nanoseconds()> stall;   ///< FaultHandler::stall()
+        std::function<std::chrono::nanoseconds()> waited;  ///< FaultHandler::waited()
+        std::function<std::uint64_t()> faults;             ///< FaultHandler::faults()
+        std::function<int()> cpu;                          ///< FaultHandler::cpu()
+    };
+
+    /// All references outlive the reclaimer.
+    Reclaimer(Pager& pager, ColdStore& store, Budget& budget, Guest guest);
     ~Reclaimer();
     Reclaimer(const Reclaimer&) = delete;
     Reclaimer& operator=(const Reclaimer&) = delete;
 
     /// Ends the thread; nothing is reclaimed or brought back any more.
     void stop();
-    /// 0 = no limit: everything is brought back, then the guest's RAM is left alone.
+    /// 0 = no limit. Without a limit and without a proactive policy everything is brought back, then the
+    /// guest's RAM is left alone.
     void setLimit(std::uint64_t bytes);
+    /// Looks for cold memory even where no limit asks for it; nothing = no longer.
+    void setProactive(std::optional<ProactivePolicy::Settings> settings);
+    [[nodiscard]] std::optional<ProactivePolicy::Settings> proactive() const;
     /// Memory use went up, or a fault waits for room.
     void memoryGrew();
-    /// Reclaim is too slow for the guest: from now on, for a moment, speed counts more than bytes.
-    void guestWaits();
     /// A stream of faults has left `block` behind: it goes before others, so that a scan does not push out
     /// what it does not touch.
     void passedBy(BlockNumber block);
+    /// Everything is being brought back.
+    [[nodiscard]] bool restoring() const { return restoring_.load(std::memory_order_relaxed); }
     /// Reclaim has found nothing more to take.
     [[nodiscard]] bool hopeless() const { return hopeless_.load(std::memory_order_relaxed); }
     /// Why the limit is not met, for a person; empty where it is, or where reclaim is still at it.
     [[nodiscard]] std::string note() const;
-    /// Waits until, without a limit, every page is back and the guest unregistered. Error: what stopped it
-    /// (outOfMemory, processGone, busy when a new limit came).
+    /// Waits until, without a limit and a policy, every page is back and the guest unregistered. Error: what
+    /// stopped it (outOfMemory, processGone, busy when a new limit came).
     Result<void> awaitRestored();
 
   private:
+    using Clock = std::chrono::steady_clock;
+    /// How far reclaim is behind the guest.
+    enum class Pressure {
+        none,
+        waits,        ///< the guest has waited for it: copies are worth their memory
+        overwhelmed,  ///< it waits most of the time: speed counts more than bytes
+    };
+    struct Staged {
+        BlockNumber block;
+        Clock::time_point since;
+    };
+
     void run();
+    void await();
+    bool registerGuest();
     void reclaim();
+    void probe();
     bool stagePassed();
     bool stageNext();
-    [[nodiscard]] bool hurried() const;
+    Step stage(BlockNumber block, Pager::HotBlocks hot);
+    void observePressure();
+    void keepOffTheFaultsCpu();
     bool evictOldest();
     bool dropCopies();
+    void unstage();
     bool tightenNext();
-    [[nodiscard]] bool idle() const;
+    void tightenWhileIdle();
     void restore();
     void setNote(std::string note);
+    [[nodiscard]] bool managed() const { return budget_.limit() != 0 || proactive_; }
     [[nodiscard]] bool workToDo() const;
     [[nodiscard]] HardLimitPolicy::Usage usage() const;
 
     Pager& pager_;
     ColdStore& store_;
     Budget& budget_;
-    std::function<void()> roomMade_;
+    Guest guest_;
 
-    std::deque<BlockNumber> staged_;  // oldest first; a block may have been touched since
-    BlockNumber hand_ = 0;            // the clock's hand: next block to stage
-    BlockNumber copyHand_ = 0;        // next block to look for copies in
-    BlockNumber looseHand_ = 0;       // ... and for pages that were compressed for speed
-    std::mutex passedMutex_;          // guards passed_
+    std::deque<Staged> staged_;  // oldest first; a block may have been touched since
+    BlockNumber hand_ = 0;       // the clock's hand: next block to stage
+    BlockNumber copyHand_ = 0;   // next block to look for copies in
+    BlockNumber looseHand_ = 0;  // ... and for pages that were compressed for speed
+    cpu_set_t allowedCpus_{};
+    int avoidedCpu_ = -1;
+    Clock::time_point avoidedSince_{};
+    PoolShare poolShare_;
+    Pressure pressure_ = Pressure::none;
+    Clock::time_point pressureSince_{};
+    std::chrono::nanoseconds waitedBefore_{0};
+    Clock::time_point waitedLast_{};
+    Clock::time_point probedAt_{};
+    std::chrono::nanoseconds stallBefore_{0};
+    std::uint64_t faultsBefore_ = 0;
+    std::mutex passedMutex_;  // guards passed_
     std::deque<BlockNumber> passed_;
 
     mutable std::mutex mutex_;  // guards the members below and the two conditions
     std::condition_variable wake_;
     std::condition_variable restoredChanged_;
     std::string note_;
-    bool limitChanged_ = false;
+    std::optional<ProactivePolicy> proactive_;
+    bool changed_ = false;  // limit or policy
     bool restored_ = true;
     std::optional<Error> restoreError_;
-    std::atomic<std::chrono::steady_clock::time_point> guestWaited_{};
+    std::atomic<bool> restoring_{true};
     std::atomic<bool> sleeping_{false};
     std::atomic<bool> stop_{false};
     std::atomic<bool> hopeless_{false};

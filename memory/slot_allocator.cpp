@@ -67,11 +67,12 @@ void SlotAllocator::free(Slot slot) {
     auto& slab = slabs_[index];
     const auto number = slot.granule % (slabBytes / granuleBytes) / slab.granulesPerSlot;
     assert((slab.taken[number / 64] >> (number % 64) & 1) != 0);
-    if (slab.used == slotsPerSlab(slab)) link(index);
+    if (slab.used == slotsPerSlab(slab) && !slab.isolated) link(index);
     slab.taken[number / 64] &= ~(std::uint64_t{1} << (number % 64));
     usedBytes_ -= slot.bytes;
     if (--slab.used != 0) return;
-    unlink(index);
+    if (!slab.isolated) unlink(index);
+    slab.isolated = false;
     empty_.push_back(index);
     if (empty_.size() > emptySlabsKept) {
         empty_.pop_back();
@@ -79,6 +80,40 @@ void SlotAllocator::free(Slot slot) {
         --slabsInUse_;
         backing_.release(index * slabBytes);
     }
+}
+
+std::optional<std::uint32_t> SlotAllocator::isolate() {
+    for (std::size_t tries = 0; tries < classCount; ++tries) {
+        compactedClass_ = (compactedClass_ + 1) % classCount;
+        std::uint32_t free = 0;
+        auto emptiest = none;
+        for (auto index = partial_[compactedClass_]; index != none; index = slabs_[index].next) {
+            free += slotsPerSlab(slabs_[index]) - slabs_[index].used;
+            if (emptiest == none || slabs_[index].used < slabs_[emptiest].used) emptiest = index;
+        }
+        if (emptiest == none || free < slotsPerSlab(slabs_[emptiest])) continue;
+        unlink(emptiest);
+        slabs_[emptiest].isolated = true;
+        return emptiest;
+    }
+    return std::nullopt;
+}
+
+std::vector<Slot> SlotAllocator::slotsIn(std::uint32_t index) const {
+    std::vector<Slot> slots;
+    const auto& slab = slabs_[index];
+    for (std::uint32_t slot = 0; slot < slotsPerSlab(slab); ++slot)
+        if ((slab.taken[slot / 64] >> (slot % 64) & 1) != 0)
+            slots.push_back({index * (slabBytes / granuleBytes) + slot * slab.granulesPerSlot,
+                             static_cast<std::uint32_t>(slab.granulesPerSlot * granuleBytes)});
+    return slots;
+}
+
+void SlotAllocator::putBack(std::uint32_t index) {
+    auto& slab = slabs_[index];
+    if (!slab.isolated) return;  // it became empty, and may serve another class by now
+    slab.isolated = false;
+    if (slab.used < slotsPerSlab(slab)) link(index);
 }
 
 void SlotAllocator::trim() {

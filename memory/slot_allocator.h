@@ -44,6 +44,14 @@ class SlotAllocator {
     std::optional<Slot> allocate(std::uint32_t bytes);
     /// REQUIRES: a slot that allocate() returned and that was not freed since.
     void free(Slot slot);
+    /// Takes the emptiest slab out of use, where the others of its class have room for all that it holds: no
+    /// slot is handed out in it until putBack(). Nothing where no slab could be saved.
+    std::optional<std::uint32_t> isolate();
+    /// The slots of a slab. Slots know their place, not how many bytes are used there: `bytes` is the
+    /// class's.
+    [[nodiscard]] std::vector<Slot> slotsIn(std::uint32_t slab) const;
+    /// An isolated slab that still has slots is in use again.
+    void putBack(std::uint32_t slab);
     /// Gives back the empty slabs that are kept.
     void trim();
 
@@ -57,6 +65,7 @@ class SlotAllocator {
     struct Slab {
         std::uint16_t granulesPerSlot = 0;
         std::uint16_t used = 0;
+        bool isolated = false;
         std::uint32_t previous = none;  // among the slabs of its class that have room
         std::uint32_t next = none;
         std::array<std::uint64_t, slabBytes / granuleBytes / 64> taken{};
@@ -74,6 +83,7 @@ class SlotAllocator {
     std::array<std::uint32_t, classCount> partial_;
     std::vector<std::uint32_t> empty_;     // acquired, without slots
     std::vector<std::uint32_t> released_;  // given back
+    std::size_t compactedClass_ = 0;
     std::uint64_t usedBytes_ = 0;
     std::uint64_t slabsInUse_ = 0;  // including the empty ones that are kept
 };

@@ -75,5 +75,52 @@ TEST(SlotAllocator, aSlabThatCannotBeHadIsTriedAgainLater) {
     EXPECT_EQ(allocator.slabBytesInUse(), SlotAllocator::slabBytes);
 }
 
+TEST(SlotAllocator, theEmptiestSlabCanBeEmptiedIntoTheOthers) {
+    SlotAllocator allocator(64, {[](std::uint64_t) { return true; }, [](std::uint64_t) {}});
+    std::vector<Slot> slots;
+    for (int i = 0; i < 8 * 64; ++i)  // eight slabs of 64 slots
+        slots.push_back(*allocator.allocate(1024));
+    EXPECT_EQ(allocator.isolate(), std::nullopt) << "they are full";
+    std::vector<Slot> left;
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+        if (i % 2 == 0 || (i < 64 && i > 8))
+            allocator.free(slots[i]);
+        else
+            left.push_back(slots[i]);
+    }
+    const auto slab = allocator.isolate();
+    ASSERT_TRUE(slab);
+    const auto inSlab = allocator.slotsIn(*slab);
+    ASSERT_EQ(inSlab.size(), 4U) << "1, 3, 5 and 7 of the first one";
+    EXPECT_EQ(inSlab[0], slots[1]);
+    for (const auto slot : inSlab) {
+        const auto to = allocator.allocate(slot.bytes);
+        ASSERT_TRUE(to);
+        EXPECT_NE(to->offset() / SlotAllocator::slabBytes, *slab);
+        allocator.free(slot);
+    }
+    const auto before = allocator.slabBytesInUse();
+    allocator.putBack(*slab);
+    allocator.trim();
+    EXPECT_EQ(allocator.slabBytesInUse(), before - SlotAllocator::slabBytes);
+    EXPECT_EQ(allocator.usedBytes(), left.size() * 1024);
+}
+
+TEST(SlotAllocator, anIsolatedSlabThatKeepsSlotsIsUsedAgain) {
+    SlotAllocator allocator(64, {[](std::uint64_t) { return true; }, [](std::uint64_t) {}});
+    std::vector<Slot> slots;
+    for (int i = 0; i < 2 * 16; ++i)
+        slots.push_back(*allocator.allocate(4096));
+    for (const std::size_t i : {0U, 1U, 2U, 3U, 4U, 5U, 6U, 7U, 8U, 16U, 17U, 18U, 19U, 20U, 21U, 22U})
+        allocator.free(slots[i]);
+    const auto slab = allocator.isolate();
+    ASSERT_TRUE(slab);
+    EXPECT_EQ(*slab, 0U);
+    allocator.putBack(*slab);
+    for (int i = 0; i < 16; ++i)
+        ASSERT_TRUE(allocator.allocate(4096));
+    EXPECT_EQ(allocator.slabBytesInUse(), 2 * SlotAllocator::slabBytes) << "its gaps were not filled";
+}
+
 }  // namespace
 }  // namespace thermocline::memory

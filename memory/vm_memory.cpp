@@ -77,8 +77,9 @@ VmMemory::VmMemory(Options options, Attachment attachment, AddressMap addresses,
       memory_(std::move(attachment_.memory), std::move(attachment_.pagemap)),
       pages_(std::move(pages)),
       store_(std::move(store)),
-      agents_{AgentLane(laneAt(lanes_, 0), [this] { return processEnded(); }),
-              AgentLane(laneAt(lanes_, 1), [this] { return processEnded(); })},
+      agents_{
+          AgentLane(laneAt(lanes_, 0), attachment_.footprint.threads[0], [this] { return processEnded(); }),
+          AgentLane(laneAt(lanes_, 1), attachment_.footprint.threads[1], [this] { return processEnded(); })},
       pager_(attachment_.footprint, std::move(addresses), guest_, drop_, memory_, pages_, *store_,
              {&agents_[0], &agents_[1]}),
       budget_(pager_, *store_),
@@ -93,20 +94,27 @@ Result<void> VmMemory::registerStaging() {
 }
 
 void VmMemory::start() {
-    reclaimer_ = std::make_unique<Reclaimer>(pager_, *store_, budget_, [this] {
+    // The reclaimer asks the handler only once it has something to do, which is after both are there.
+    Reclaimer::Guest guest;
+    guest.roomMade = [this] {
         if (faults_->waitsForRoom()) faults_->roomMade();
-    });
-    faults_ = std::make_unique<FaultHandler>(
-        pager_, guest_, budget_, attachment_.process.get(),
-        FaultHandler::Hooks{[this] { reclaimer_->memoryGrew(); },
-                            [this] { reclaimer_->guestWaits(); },
-                            [this] { return reclaimer_->hopeless(); },
-                            [this] {
-                                gone_ = true;
-                                if (options_.processEnded) options_.processEnded();
-                            },
-                            [this](BlockNumber block) { reclaimer_->passedBy(block); },
-                            {}});
+    };
+    guest.stall = [this] { return faults_->stall(); };
+    guest.waited = [this] { return faults_->waited(); };
+    guest.faults = [this] { return faults_->faults(); };
+    guest.cpu = [this] { return faults_->cpu(); };
+    reclaimer_ = std::make_unique<Reclaimer>(pager_, *store_, budget_, std::move(guest));
+    FaultHandler::Hooks hooks;
+    hooks.memoryGrew = [this] { reclaimer_->memoryGrew(); };
+    hooks.roomHopeless = [this] { return reclaimer_->hopeless(); };
+    hooks.restoring = [this] { return reclaimer_->restoring(); };
+    hooks.passedBy = [this](BlockNumber block) { reclaimer_->passedBy(block); };
+    hooks.processEnded = [this] {
+        gone_ = true;
+        if (options_.processEnded) options_.processEnded();
+    };
+    faults_ =
+        std::make_unique<FaultHandler>(pager_, guest_, budget_, attachment_.process.get(), std::move(hooks));
 }
 
 VmMemory::~VmMemory() {
@@ -142,10 +150,23 @@ Result<void> VmMemory::setLimit(std::uint64_t bytes) {
     return {};
 }
 
+Result<void> VmMemory::setProactive(std::optional<ProactivePolicy::Settings> settings) {
+    if (gone_) return fail(ErrorCode::processGone, "the VM's process has ended");
+    if (detached_) return fail(ErrorCode::notAttached, "the VM has been detached");
+    if (settings && !(settings->maxStall >= ProactivePolicy::leastStall &&
+                      settings->maxStall <= ProactivePolicy::mostStall))
+        return fail(ErrorCode::invalidArgument,
+                    fmt::format("a stall of {} is out of range; it is a share of time, from {} to {}",
+                                settings->maxStall, ProactivePolicy::leastStall, ProactivePolicy::mostStall));
+    reclaimer_->setProactive(settings);
+    return {};
+}
+
 Result<void> VmMemory::detach() {
     if (detached_) return fail(ErrorCode::notAttached, "the VM has been detached");
     if (gone_) return fail(ErrorCode::processGone, "the VM's process has ended");
     if (reclaimer_) {
+        reclaimer_->setProactive(std::nullopt);
         reclaimer_->setLimit(0);
         THERMOCLINE_TRY(reclaimer_->awaitRestored());
     }

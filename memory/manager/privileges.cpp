@@ -22,29 +22,16 @@ Result<void> forbidCalls() {
     const std::unique_ptr<void, decltype(&seccomp_release)> filter(seccomp_init(SCMP_ACT_ALLOW),
                                                                    &seccomp_release);
     if (!filter) return fail(ErrorCode::permissionDenied, "seccomp_init failed");
-    for (const int call : {SCMP_SYS(execve),
-                           SCMP_SYS(execveat),
-                           SCMP_SYS(fork),
-                           SCMP_SYS(vfork),
-                           SCMP_SYS(ptrace),
-                           SCMP_SYS(process_vm_readv),
-                           SCMP_SYS(process_vm_writev),
-                           SCMP_SYS(socket),
-                           SCMP_SYS(connect),
-                           SCMP_SYS(bind),
-                           SCMP_SYS(mount),
-                           SCMP_SYS(unshare),
-                           SCMP_SYS(setns),
-                           SCMP_SYS(bpf),
-                           SCMP_SYS(perf_event_open),
-                           SCMP_SYS(keyctl),
-                           SCMP_SYS(add_key),
-                           SCMP_SYS(request_key),
-                           SCMP_SYS(pidfd_getfd),
-                           SCMP_SYS(userfaultfd),
-                           SCMP_SYS(io_uring_setup),
-                           SCMP_SYS(kill),
-                           SCMP_SYS(tkill)}) {
+    for (const int call :
+         {SCMP_SYS(execve), SCMP_SYS(execveat), SCMP_SYS(fork), SCMP_SYS(vfork), SCMP_SYS(ptrace),
+          SCMP_SYS(process_vm_readv), SCMP_SYS(process_vm_writev), SCMP_SYS(socket), SCMP_SYS(connect),
+          SCMP_SYS(bind), SCMP_SYS(mount), SCMP_SYS(unshare), SCMP_SYS(setns), SCMP_SYS(bpf),
+          SCMP_SYS(perf_event_open), SCMP_SYS(keyctl), SCMP_SYS(add_key), SCMP_SYS(request_key),
+          SCMP_SYS(pidfd_getfd), SCMP_SYS(userfaultfd), SCMP_SYS(io_uring_setup),
+          // CAP_SYS_NICE is for sched_setaffinity alone:
+          SCMP_SYS(sched_setscheduler), SCMP_SYS(sched_setattr), SCMP_SYS(sched_setparam),
+          SCMP_SYS(setpriority), SCMP_SYS(ioprio_set), SCMP_SYS(migrate_pages), SCMP_SYS(move_pages),
+          SCMP_SYS(kill), SCMP_SYS(tkill)}) {
         if (const int error = seccomp_rule_add(filter.get(), SCMP_ACT_ERRNO(EPERM), call, 0); error != 0)
             return failErrno(fmt::format("seccomp_rule_add({})", call), -error, ErrorCode::permissionDenied);
     }
@@ -62,7 +49,10 @@ Result<void> dropPrivileges() {
         const auto* nobody = ::getpwnam("nobody");
         if (nobody == nullptr) return fail(ErrorCode::permissionDenied, "there is no user nobody to run as");
         capng_clear(CAPNG_SELECT_BOTH);
-        // Changes the ids while it still may, and ends without a single capability.
+        // Where the agents run is ours to say (memory/agent_lane.h): they are threads of another user's
+        // process.
+        capng_update(CAPNG_ADD, static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED), CAP_SYS_NICE);
+        // Changes the ids while it still may.
         if (const int error =
                 capng_change_id(static_cast<int>(nobody->pw_uid), static_cast<int>(nobody->pw_gid),
                                 static_cast<capng_flags_t>(CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING));

@@ -35,7 +35,7 @@ PagerRig::PagerRig(SubjectProcess& subject) {
     for (std::size_t i = 0; i < laneCount; ++i)
         agents_.emplace_back(reinterpret_cast<thermocline_lane*>(reinterpret_cast<std::byte*>(lanes_) +
                                                                  i * THERMOCLINE_LANE_BYTES),
-                             [this] {
+                             attachment_.footprint.threads[i], [this] {
                                  pollfd polled{attachment_.process.get(), POLLIN, 0};
                                  return ::poll(&polled, 1, 0) > 0;
                              });
@@ -81,10 +81,15 @@ void PagerRig::registerGuest() {
 }
 
 void PagerRig::startFaultHandler(std::function<void()> messagesRead) {
-    faults_ =
-        std::make_unique<FaultHandler>(*pager_, *guest_, *budget_, attachment_.process.get(),
-                                       FaultHandler::Hooks{[] {}, [] {}, [] { return true; }, [] {},
-                                                           [](BlockNumber) {}, std::move(messagesRead)});
+    FaultHandler::Hooks hooks;
+    hooks.memoryGrew = [] {};
+    hooks.roomHopeless = [] { return true; };
+    hooks.restoring = [] { return false; };
+    hooks.passedBy = [](BlockNumber) {};
+    hooks.processEnded = [] {};
+    hooks.messagesRead = std::move(messagesRead);
+    faults_ = std::make_unique<FaultHandler>(*pager_, *guest_, *budget_, attachment_.process.get(),
+                                             std::move(hooks));
 }
 
 UniqueFd PagerRig::arena() const {
@@ -100,9 +105,9 @@ void PagerRig::eachBlock(Do&& action) {
 
 std::uint64_t PagerRig::stageAll() {
     eachBlock([&](BlockNumber block) {
-        auto step = pager_->stage(block);
+        auto step = pager_->stage(block, Pager::HotBlocks::passOver);
         while (step == Step::hot)  // passed over so many times, and no more
-            step = pager_->stage(block);
+            step = pager_->stage(block, Pager::HotBlocks::passOver);
         return step;
     });
     return pages_->count(PageState::staged);
@@ -110,6 +115,7 @@ std::uint64_t PagerRig::stageAll() {
 
 std::uint64_t PagerRig::evictAll() {
     eachBlock([&](BlockNumber block) { return pager_->evict(block, Algorithm::zstd); });
+    pager_->dropAllLeftovers();
     return pages_->count(PageState::cold) + pages_->count(PageState::filled);
 }
 
