@@ -364,6 +364,33 @@ void Pager::discard(PageNumber first, std::uint64_t count) {
 // ------------------------------------------------------------------------------------------------------------
 // either thread
 
+HeatMap Pager::heat(std::size_t pieces) const {
+    HeatMap map;
+    const auto pages = firstPageOf(pages_.blocks());
+    map.pieces.resize(std::clamp<std::size_t>(pieces, 1, pages));
+    for (PageNumber number = 0; number < pages; ++number) {
+        auto& piece = map.pieces[number * map.pieces.size() / pages];
+        const auto entry = pages_.peek(number);
+        switch (entry.state()) {
+            case PageState::absent:
+                break;
+            case PageState::resident:
+                ++(entry.heat().level > 0 || blocks_[blockOf(number)].heat.level > 0 ? piece.hot
+                                                                                     : piece.resident);
+                map.workingSetBytes += pageBytes;
+                break;
+            case PageState::staged:
+                ++piece.staged;
+                break;
+            case PageState::cold:
+            case PageState::filled:
+                ++piece.cold;
+                break;
+        }
+    }
+    return map;
+}
+
 /// Frees the slot of an entry that is about to be replaced.
 void Pager::release(PageEntry entry) {
     const auto slot = entry.slot();

@@ -25,6 +25,7 @@
 #include "memory/agent_lane.h"
 #include "memory/attachment.h"
 #include "memory/cold_store.h"
+#include "memory/heat_map.h"
 #include "memory/page_codec.h"
 #include "memory/page_map.h"
 #include "memory/priority_mutex.h"
@@ -91,6 +92,9 @@ class Pager {
     /// Guest RAM, as a list of what is mapped now. (either thread, under layout())
     [[nodiscard]] const AddressMap& addresses() const { return addresses_; }
     [[nodiscard]] const PageMap& pages() const { return pages_; }
+
+    /// A picture of the pages' states, true a moment ago.
+    [[nodiscard]] HeatMap heat(std::size_t pieces) const;
 
     // -- fault thread --
     [[nodiscard]] PriorityMutex& layout() { return layout_; }

@@ -27,6 +27,9 @@ void eachField(Visit&& visit, S& s) {
     visit("cold_faults", s.coldFaults);
     visit("zero_faults", s.zeroFaults);
     visit("evicted_pages", s.evictedPages);
+    visit("prefetched_pages", s.prefetchedPages);
+    visit("proactive_max_stall", s.proactiveMaxStall);
+    visit("min_resident_bytes", s.minResidentBytes);
     visit("stall_ns", s.stallNanoseconds);
     visit("stall_ratio", s.stallRatio);
     visit("attach_pause_us", s.attachPauseMicroseconds);

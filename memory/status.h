@@ -32,7 +32,10 @@ struct Status {
     std::uint64_t zeroFaults = 0;        ///< ... on pages never touched or given back by the guest
     std::uint64_t evictedPages = 0;      ///< 4 KiB pages made cold
     std::uint64_t stallNanoseconds = 0;  ///< time in which at least one fault was being served
-    double stallRatio = 0;               ///< the same as a share of wall time over the last second
+    std::uint64_t prefetchedPages = 0;   ///< 4 KiB pages brought back unasked, with a fault nearby
+    double proactiveMaxStall = 0;  ///< the proactive policy's stall, a share of time; 0 = no such policy
+    std::uint64_t minResidentBytes = 0;         ///< what that policy leaves in memory, however cold
+    double stallRatio = 0;                      ///< the same as a share of wall time over the last second
     std::uint64_t attachPauseMicroseconds = 0;  ///< how long the attach stopped a thread of the VM
     std::uint64_t managerRssBytes = 0;          ///< private memory of the manager process itself
 };

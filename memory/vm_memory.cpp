@@ -190,6 +190,10 @@ std::uint64_t VmMemory::populatedBytes() const {
     return bytes;
 }
 
+HeatMap VmMemory::heat(std::size_t pieces) const {
+    return pager_.heat(pieces);
+}
+
 Status VmMemory::status() const {
     Status status;
     const auto& counters = pager_.counters();
@@ -212,6 +216,11 @@ Status VmMemory::status() const {
     status.coldFaults = counters.coldFaults;
     status.zeroFaults = counters.zeroFaults;
     status.evictedPages = counters.evictedPages;
+    status.prefetchedPages = counters.prefetchedPages;
+    if (const auto proactive = reclaimer_ ? reclaimer_->proactive() : std::nullopt) {
+        status.proactiveMaxStall = proactive->maxStall;
+        status.minResidentBytes = proactive->minResidentBytes;
+    }
     status.attachPauseMicroseconds = attachment_.footprint.pauseMicroseconds;
     if (faults_) {
         status.faults = faults_->faults();

@@ -19,6 +19,7 @@
 #include "memory/attachment.h"
 #include "memory/budget.h"
 #include "memory/fault_handler.h"
+#include "memory/heat_map.h"
 #include "memory/pager.h"
 #include "memory/reclaimer.h"
 #include "memory/status.h"
@@ -64,6 +65,8 @@ class VmMemory {
     Result<void> detach();
 
     [[nodiscard]] Status status() const;
+    /// In `pieces` equal pieces (1 to HeatMap::mostPieces), fewer where the VM has fewer pages.
+    [[nodiscard]] HeatMap heat(std::size_t pieces) const;
     [[nodiscard]] const Footprint& footprint() const { return attachment_.footprint; }
 
   private:

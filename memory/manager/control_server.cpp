@@ -59,6 +59,19 @@ ControlServer::ControlServer(UniqueFd socket, UniqueFd events, UniqueFd ticks, U
       ticks_(std::move(ticks)),
       signals_(std::move(signals)) {}
 
+/// {"max_stall": share of time, 0 = no such policy; "min_resident_bytes": N, 0 where it is not given}.
+Result<std::optional<memory::ProactivePolicy::Settings>> ControlServer::proactiveSettings(
+    const nlohmann::json& request) {
+    const auto params = request.value("params", nlohmann::json::object());
+    if (!params.is_object() || !params.contains("max_stall") || !params["max_stall"].is_number() ||
+        (params.contains("min_resident_bytes") && !params["min_resident_bytes"].is_number_unsigned()))
+        return fail(ErrorCode::invalidArgument,
+                    "set-proactive takes {\"max_stall\": share of time, 0 = off, \"min_resident_bytes\": N}");
+    if (params["max_stall"] == 0) return std::nullopt;
+    return memory::ProactivePolicy::Settings{params["max_stall"].get<double>(),
+                                             params.value("min_resident_bytes", std::uint64_t{0})};
+}
+
 ControlServer::~ControlServer() {
     if (detacher_.joinable()) detacher_.join();
 }
@@ -144,6 +157,19 @@ void ControlServer::handle(int client, const nlohmann::json& request) {
             answer(fail(ErrorCode::busy, "the VM is being detached"));
         else
             answer(vm_->setLimit((*params)["limit_bytes"].get<std::uint64_t>()));
+    } else if (method == "set-proactive") {
+        if (detaching_) return answer(fail(ErrorCode::busy, "the VM is being detached"));
+        const auto settings = proactiveSettings(request);
+        answer(settings ? vm_->setProactive(*settings) : tl::unexpected(settings.error()));
+    } else if (method == "heat") {
+        const auto params = request.value("params", nlohmann::json::object());
+        const auto pieces = params.is_object() ? params.find("pieces") : params.end();
+        if (pieces == params.end() || !pieces->is_number_unsigned() || *pieces == 0 ||
+            *pieces > memory::HeatMap::mostPieces)
+            return answer(
+                fail(ErrorCode::invalidArgument,
+                     fmt::format("heat takes {{\"pieces\": N}}, 1 to {}", memory::HeatMap::mostPieces)));
+        send(client, {{"id", id}, {"result", vm_->heat(pieces->get<std::size_t>())}});
     } else if (method == "detach") {
         if (detaching_) return answer(fail(ErrorCode::busy, "the VM is being detached already"));
         detachCallers_.emplace_back(client, id);
@@ -152,9 +178,10 @@ void ControlServer::handle(int client, const nlohmann::json& request) {
         clients_[client].subscribed = true;
         send(client, {{"id", id}, {"result", nlohmann::json::object()}});
     } else {
-        answer(fail(
-            ErrorCode::invalidArgument,
-            fmt::format("unknown method \"{}\"; there are status, set-limit, detach and subscribe", method)));
+        answer(fail(ErrorCode::invalidArgument,
+                    fmt::format("unknown method \"{}\"; there are status, set-limit, set-proactive, heat, "
+                                "detach and subscribe",
+                                method)));
     }
 }
 

@@ -43,6 +43,8 @@ class ControlServer {
     /// False when the client has gone.
     bool receive(int client);
     void handle(int client, const nlohmann::json& request);
+    static Result<std::optional<memory::ProactivePolicy::Settings>> proactiveSettings(
+        const nlohmann::json& request);
     void startDetach(memory::VmMemory& vm);
     void finishDetach();
     void publish();
