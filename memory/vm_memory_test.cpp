@@ -213,6 +213,57 @@ TEST_P(VmMemoryTest, incompressibleMemoryMakesTheLimitUnreachableNotTheGuestStuc
     EXPECT_EQ(subject.command("verify"), "ok 16384");
 }
 
+TEST_P(VmMemoryTest, withoutALimitOnlyWhatIsColdGoes) {
+    SubjectProcess subject(64 * mib, GetParam());
+    ASSERT_EQ(subject.command("fill 11 mixed"), "ok");
+    attach(subject);
+    ASSERT_TRUE(vm_->setProactive(ProactivePolicy::Settings{.maxStall = 0.05, .minResidentBytes = 0}));
+    EXPECT_EQ(vm_->status().proactiveMaxStall, 0.05);
+    // The first quarter is touched all the time, the rest never.
+    std::uint64_t touched = 0;
+    EXPECT_TRUE(eventually([&](const Status& status) {
+        EXPECT_TRUE(subject.command("touch 0 4096 1").starts_with("ok"));
+        ++touched;
+        return status.coldBytes > 40 * mib;
+    }));
+    const auto heat = vm_->heat(4);
+    ASSERT_EQ(heat.pieces.size(), 4U);
+    EXPECT_LT(heat.pieces[0].cold, 200U) << "hot memory was taken, " << touched << " touches";
+    EXPECT_GT(heat.pieces[3].cold, 2000U);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    ASSERT_TRUE(vm_->setProactive(std::nullopt));
+    EXPECT_TRUE(eventually([](const Status& status) { return status.coldBytes + status.stagedBytes == 0; }));
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    EXPECT_EQ(vm_->setProactive(ProactivePolicy::Settings{.maxStall = 2, .minResidentBytes = 0}).error().code,
+              ErrorCode::invalidArgument);
+    expectDetached(subject);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+}
+
+TEST_P(VmMemoryTest, aScanIsMetByPrefetchingAndKeepsEveryByte) {
+    SubjectProcess subject(64 * mib, GetParam());
+    ASSERT_EQ(subject.command("fill 12 plain"), "ok");
+    attach(subject);
+    ASSERT_TRUE(vm_->setLimit(48 * mib));
+    for (const std::string stride : {"1", "8"}) {
+        for (int round = 0; round < 3; ++round) {
+            const auto before = vm_->status();
+            ASSERT_TRUE(subject.command("touch 0 " + std::to_string(16384 / std::stoi(stride)) + " " + stride)
+                            .starts_with("ok"));
+            const auto after = vm_->status();
+            if (after.coldFaults > before.coldFaults) {
+                EXPECT_GT(after.prefetchedPages - before.prefetchedPages,
+                          2 * (after.coldFaults - before.coldFaults))
+                    << "stride " << stride;
+            }
+            EXPECT_EQ(subject.command("write 3000 2000"), "ok");
+        }
+        EXPECT_EQ(subject.command("verify"), "ok 16384");
+    }
+    expectDetached(subject);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+}
+
 TEST_P(VmMemoryTest, theEndOfTheProcessIsSeenInAnyState) {
     for (const bool hammered : {false, true}) {
         SubjectProcess subject(64 * mib, GetParam());

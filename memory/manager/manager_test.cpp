@@ -8,6 +8,7 @@
 #include <csignal>
 #include <filesystem>
 
+#include "memory/heat_map.h"
 #include "memory/manager/protocol.h"
 #include "memory/testing/anatomy.h"
 #include "memory/testing/manager_child.h"
@@ -58,6 +59,24 @@ TEST(Manager, attachesLimitsAndLeavesWithoutPrivilegesOrTraces) {
     EXPECT_EQ(answer.at("error").at("name"), "InvalidLimit");
     answer = manager.call({{"id", 4}, {"method", "set-limit"}, {"params", {{"limit_bytes", "lots"}}}});
     EXPECT_EQ(answer.at("error").at("name"), "InvalidLimit");
+    answer = manager.call({{"id", 5}, {"method", "set-proactive"}, {"params", {{"max_stall", 0.01}}}});
+    EXPECT_EQ(answer.at("result").get<Status>().proactiveMaxStall, 0.01);
+    for (const nlohmann::json& stall : {nlohmann::json(0.9), nlohmann::json(-1), nlohmann::json("much")}) {
+        answer = manager.call({{"id", 5}, {"method", "set-proactive"}, {"params", {{"max_stall", stall}}}});
+        EXPECT_EQ(answer.at("error").at("name"), "InvalidArgument") << stall;
+    }
+    answer = manager.call({{"id", 5}, {"method", "set-proactive"}, {"params", {{"max_stall", 0}}}});
+    EXPECT_EQ(answer.at("result").get<Status>().proactiveMaxStall, 0);
+    answer = manager.call({{"id", 5}, {"method", "heat"}, {"params", {{"pieces", 8}}}});
+    const auto heat = answer.at("result").get<memory::HeatMap>();
+    ASSERT_EQ(heat.pieces.size(), 8U);
+    std::uint64_t pages = 0;
+    for (const auto& piece : heat.pieces)
+        pages += piece.hot + piece.resident + piece.staged + piece.cold;
+    EXPECT_EQ(pages, 64 * mib / 4096);
+    EXPECT_LE(heat.workingSetBytes, 40 * mib);
+    answer = manager.call({{"id", 5}, {"method", "heat"}, {"params", {{"pieces", 0}}}});
+    EXPECT_EQ(answer.at("error").at("name"), "InvalidArgument");
     answer = manager.call({{"id", 5}, {"method", "dance"}});
     EXPECT_EQ(answer.at("error").at("name"), "InvalidArgument");
     answer = manager.call("no object");
