@@ -48,15 +48,17 @@ def make_row(subject, workload, measured, lower_is_better=False):
     ours = medians(measured.get(OURS, []), "value")
     given_more = sorted(name for name, found in measured.items() if any(m.get("given", 1.0) > 1.0 for m in found))
     best = best_rival({name: value for name, value in rivals.items() if name not in given_more}, lower_is_better)
+    at_least = sorted(name for name, found in measured.items() if any(m.get("at_least") for m in found))
+    open_ended = OURS in at_least and best in at_least  # nobody got there: nothing to compare
     each = {key: {name: medians(found, key) for name, found in measured.items()}
             for key in ("used_bytes", "limit_bytes", "cpu_us_per_access", *_LATENCIES)}
     return {
         "subject": subject, "workload": workload,
         "unit": "s" if lower_is_better else "accesses/s", "better": "lower" if lower_is_better else "higher",
         "ours": ours, "rivals": rivals, "best_rival": best,
-        "ratio_to_best": ratio(ours, rivals.get(best), lower_is_better),
+        "ratio_to_best": None if open_ended else ratio(ours, rivals.get(best), lower_is_better),
         **{key: value for key, value in each.items() if any(v is not None for v in value.values())},
-        "at_least": sorted(name for name, found in measured.items() if any(m.get("at_least") for m in found)),
+        "at_least": at_least,
         "given_more": given_more,  # than the total, or they would not run: not compared
         "notes": _notes(measured),
         "measurements": measured,

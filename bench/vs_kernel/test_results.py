@@ -53,6 +53,8 @@ def test_a_wake_that_was_not_seen_is_a_lower_bound():
     made = make_row("process", "wake", {"ours": [good(0.2)], "a": [good(6.0, at_least=True)]}, lower_is_better=True)
     assert made["at_least"] == ["a"] and made["ratio_to_best"] == pytest.approx(30)
     assert made["unit"] == "s"
+    nobody = make_row("process", "wake", {"ours": [good(6.0, at_least=True)], "a": [good(6.0, at_least=True)]}, lower_is_better=True)
+    assert nobody["ratio_to_best"] is None
 
 
 def test_a_rival_that_was_given_more_is_shown_but_not_compared():
