@@ -215,6 +215,8 @@ class Pager {
     std::vector<Candidate> compressChunk(BlockNumber block, std::span<const std::size_t> pages,
                                          Algorithm algorithm, Step& step);
     void publish(PageNumber page, const Candidate& candidate, Algorithm algorithm);
+    Step unstageIncompressible(BlockNumber block);
+    Step moveBack(BlockNumber block, const BlockMask& want);
     void keepAsCopy(PageNumber page, Slot slot);
     void movedAside(PageNumber page);
     Step restoreWhole(BlockNumber block, VmAddress address);

@@ -2,6 +2,7 @@
 
 // The background half of the pager: moving pages aside, compressing them, bringing them back unasked.
 
+#include <spdlog/spdlog.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -205,20 +206,48 @@ Step Pager::dropLater(BlockNumber block) {
 Step Pager::dropAllLeftovers() {
     pagesToDrop_ = 0;
     while (!blocksToDrop_.empty()) {
-        std::vector<std::pair<BlockNumber, BlockMask>> batch;
+        struct Drop {
+            BlockNumber block;
+            BlockMask wanted;
+            bool all;  // nothing else of the block is staged
+        };
+        std::vector<Drop> batch;
         for (; !blocksToDrop_.empty() && batch.size() < THERMOCLINE_MAX_OPERATIONS / 2;
              blocksToDrop_.pop_back()) {
             const auto block = blocksToDrop_.back();
             const PriorityMutex::Patient lock(shard(block));
-            batch.emplace_back(block, blocks_[block].leftover);
+            if (blocks_[block].leftover.any())
+                batch.push_back(
+                    {block, blocks_[block].leftover, !pages_.pagesIn(block, PageState::staged).any()});
         }
-        for (const auto& [block, wanted] : batch)
-            queueDrop(backgroundWorker_, block, wanted);
+        // Most often all that is left of a block goes. Then one MADV_DONTNEED frees it where it is, while the
+        // staging area raises no events: it is not registered meanwhile. Nobody needs it to be but stage(),
+        // which is this thread's.
+        const bool quiet =
+            std::any_of(batch.begin(), batch.end(), [](const Drop& drop) { return drop.all; }) &&
+            guest_.unregister(area_.staging()).has_value();
+        for (const auto& drop : batch) {
+            if (quiet && drop.all)
+                backgroundWorker_.lane->advise({staged(drop.block), blockBytes}, MADV_DONTNEED);
+            else
+                queueDrop(backgroundWorker_, drop.block, drop.wanted);
+        }
         const auto outcomes = backgroundWorker_.lane->run();
-        if (outcomes.empty()) return Step::gone;
-        for (std::size_t i = 0; i < batch.size(); ++i) {
-            const PriorityMutex::Patient lock(shard(batch[i].first));
-            forgetLeftovers(batch[i].first, outcomes[2 * i].moved);
+        if (quiet) {
+            if (const auto again = guest_.registerMissing(area_.staging()); !again && !outcomes.empty())
+                spdlog::critical(
+                    "the staging area cannot be registered again, nothing more can be reclaimed: {}",
+                    again.error().message);
+        }
+        if (outcomes.empty() && !batch.empty()) return Step::gone;
+        auto outcome = outcomes.begin();
+        for (const auto& drop : batch) {
+            const bool whole = quiet && drop.all;
+            const PriorityMutex::Patient lock(shard(drop.block));
+            forgetLeftovers(drop.block, !whole                ? outcome->moved
+                                        : outcome->error == 0 ? drop.wanted
+                                                              : BlockMask());
+            outcome += whole ? 1 : 2;
         }
     }
     return Step::done;
@@ -339,6 +368,7 @@ Step Pager::evictPages(BlockNumber block, Algorithm algorithm) {
     }
     if (wanted.empty()) return Step::poor;
     auto step = Step::done;
+    bool poor = false;
     for (std::size_t from = 0; from < wanted.size() && step == Step::done; from += chunkPages) {
         const auto chunk = std::span(wanted).subspan(from, std::min(chunkPages, wanted.size() - from));
         const auto candidates = compressChunk(block, chunk, algorithm, step);
@@ -355,6 +385,7 @@ Step Pager::evictPages(BlockNumber block, Algorithm algorithm) {
             // neither.
             publish(number, candidates[i], algorithm);
             if (entry.state() == PageState::staged) {
+                poor = true;
                 if (result == Step::touched) result = Step::poor;
                 continue;
             }
@@ -364,6 +395,7 @@ Step Pager::evictPages(BlockNumber block, Algorithm algorithm) {
         }
         addLeftovers(block, drop);
     }
+    if (poor && unstageIncompressible(block) == Step::gone) return Step::gone;
     if (dropLater(block) == Step::gone) return Step::gone;
     return step == Step::done ? result : step;
 }
@@ -411,6 +443,7 @@ Step Pager::evictWhole(BlockNumber block, Algorithm algorithm) {
         }
     }
     if (touched) return giveUp(Step::touched);
+    if (poor > 0 && unstageIncompressible(block) == Step::gone) return Step::gone;
     if (dropLater(block) == Step::gone) return Step::gone;
     return poor == pagesPerBlock ? Step::poor : Step::done;
 }
@@ -538,13 +571,35 @@ Step Pager::collapse(BlockNumber block) {
 Step Pager::unstage(BlockNumber block) {
     const PriorityMutex::Patient layout(layout_);
     const PriorityMutex::Patient lock(shard(block));
-    const auto want = pages_.pagesIn(block, PageState::staged);
+    return moveBack(block, pages_.pagesIn(block, PageState::staged));
+}
+
+/// Pages that do not compress are no use where they are: they go back, and are left alone for long.
+Step Pager::unstageIncompressible(BlockNumber block) {
+    const PriorityMutex::Patient layout(layout_);
+    const PriorityMutex::Patient lock(shard(block));
+    BlockMask poor;
+    for (std::size_t i = 0; i < pagesPerBlock; ++i)
+        if (pages_.get(firstPageOf(block) + i).incompressible()) poor.set(i);
+    const auto result = moveBack(block, poor);
+    constexpr auto longest = Heat{Heat::maxLevel, (1U << Heat::maxLevel) - 1};
+    if (poor == allPages()) blocks_[block].heat = longest;
+    poor.forEach([&](std::size_t i) {
+        if (pages_.get(firstPageOf(block) + i).state() == PageState::resident)
+            pages_.set(firstPageOf(block) + i, PageEntry::resident(longest));
+    });
+    return result;
+}
+
+/// REQUIRES: layout and block locks held.
+Step Pager::moveBack(BlockNumber block, const BlockMask& want) {
     if (!want.any()) return Step::nothing;
     auto result = Step::done;
     for (const auto& piece : pieces(block)) {
         auto mask = want;
         for (std::size_t w = 0; w < mask.words().size(); ++w)
             mask.words()[w] &= piece.mask.words()[w];
+        if (!mask.any()) continue;
         const auto moved = moveIn(backgroundWorker_, block, piece.base, area_.page(firstPageOf(block)), mask);
         if (moved.pages.any()) blocks_[block].stagedWhole = false;
         if (moved.step == Step::gone) return Step::gone;

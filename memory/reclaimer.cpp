@@ -283,19 +283,22 @@ void Reclaimer::reclaim() {
             continue;
         }
         pager_.dropAllLeftovers();
-        if (!staged_.empty() || (action != HardLimitPolicy::Action::stage && stageNext())) continue;
+        // Round and round among pages that do not compress is no progress.
+        const bool mayHelp = inVain_ < 2 * pager_.pages().blocks();
+        if (mayHelp && (!staged_.empty() || (action != HardLimitPolicy::Action::stage && stageNext())))
+            continue;
+        inVain_ = 0;
         if (dropCopies() || tightenNext()) {
             madeRoom();
             continue;
         }
         hopeless_ = true;
-        const auto pages = pager_.pages().count(PageState::staged);
         if (!budget_.limitMet() && note().empty())
-            setNote(fmt::format(
-                "{} over the limit with nothing left to take: {} do not compress, the rest is pinned, shared "
-                "or in use; raise the limit",
-                formatByteSize(budget_.used() - std::min(budget_.used(), budget_.limit())),
-                formatByteSize(pages * pageBytes)));
+            setNote(
+                fmt::format("{} over the limit with nothing left to take: the pages that are left do not "
+                            "compress, are pinned, "
+                            "shared or in use; raise the limit",
+                            formatByteSize(budget_.used() - std::min(budget_.used(), budget_.limit()))));
         guest_.roomMade();
         return;
     }
@@ -388,9 +391,13 @@ bool Reclaimer::evictOldest() {
         switch (pager_.evict(block, pressure_ == Pressure::overwhelmed ? Algorithm::lz4 : Algorithm::zstd)) {
             case Step::done:
                 poolShare_.evicted();
+                inVain_ = 0;
                 return true;
             case Step::touched:
                 poolShare_.touched();
+                break;
+            case Step::poor:
+                ++inVain_;
                 break;
             case Step::full:
                 setNote("the store has no room: free memory for the file system of the run-time directory");

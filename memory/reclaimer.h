@@ -111,6 +111,7 @@ class Reclaimer {
     int avoidedCpu_ = -1;
     Clock::time_point avoidedSince_{};
     PoolShare poolShare_;
+    std::uint64_t inVain_ = 0;  // blocks evicted without a page of them going, one after the other
     Pressure pressure_ = Pressure::none;
     Clock::time_point pressureSince_{};
     std::chrono::nanoseconds waitedBefore_{0};
