@@ -325,10 +325,10 @@ void Reclaimer::keepOffTheFaultsCpu() {
     avoidedCpu_ = cpu;
 }
 
-Step Reclaimer::stage(BlockNumber block, Pager::HotBlocks hot) {
+Step Reclaimer::stage(BlockNumber block, Pager::HotBlocks hot, bool passed) {
     keepOffTheFaultsCpu();
     const auto step = pager_.stage(block, hot, poolShare_.forced() ? forcedPages : pagesPerBlock);
-    if (step == Step::done) staged_.push_back({block, Clock::now()});
+    if (step == Step::done) staged_.push_back({block, Clock::now(), passed});
     if (step == Step::gone) stop_ = true;
     if (step == Step::retry) std::this_thread::yield();
     return step;
@@ -343,7 +343,7 @@ bool Reclaimer::stagePassed() {
             block = passed_.front();
             passed_.pop_front();
         }
-        if (stage(block, Pager::HotBlocks::split) == Step::done) return true;
+        if (stage(block, Pager::HotBlocks::split, true) == Step::done) return true;
     }
 }
 
@@ -386,9 +386,11 @@ bool Reclaimer::tightenNext() {
 bool Reclaimer::evictOldest() {
     keepOffTheFaultsCpu();
     while (!staged_.empty() && !stop_) {
-        const auto block = staged_.front().block;
+        const auto [block, since, passed] = staged_.front();
         staged_.pop_front();
-        switch (pager_.evict(block, pressure_ == Pressure::overwhelmed ? Algorithm::lz4 : Algorithm::zstd)) {
+        const auto algorithm =
+            passed || pressure_ == Pressure::overwhelmed ? Algorithm::lz4 : Algorithm::zstd;
+        switch (pager_.evict(block, algorithm)) {
             case Step::done:
                 poolShare_.evicted();
                 inVain_ = 0;

@@ -75,6 +75,8 @@ class Reclaimer {
     struct Staged {
         BlockNumber block;
         Clock::time_point since;
+        bool passed =
+            false;  ///< by a stream, which will bring it back as fast as it can if it comes by again
     };
 
     void run();
@@ -84,7 +86,7 @@ class Reclaimer {
     void probe();
     bool stagePassed();
     bool stageNext();
-    Step stage(BlockNumber block, Pager::HotBlocks hot);
+    Step stage(BlockNumber block, Pager::HotBlocks hot, bool passed = false);
     void observePressure();
     void keepOffTheFaultsCpu();
     bool evictOldest();
