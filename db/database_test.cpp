@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "db/policy_store.h"
+#include "db/schema.h"
 #include "db/testing/temporary_directory.h"
 
 namespace thermocline::db {
@@ -52,7 +53,7 @@ class DatabaseTest : public ::testing::Test {
 
 TEST_F(DatabaseTest, makesANewFileOfThisSchemaForRootOnly) {
     ASSERT_TRUE(Database::open(file()));
-    EXPECT_EQ(number("PRAGMA user_version"), 2);
+    EXPECT_EQ(number("PRAGMA user_version"), Database::schemaVersion);
     EXPECT_EQ(
         number(
             "SELECT count(*) FROM sqlite_schema WHERE name IN ('domain', 'history_raw', 'history_minute')"),
@@ -75,8 +76,30 @@ TEST_F(DatabaseTest, bringsVersion1Forward) {
     PolicyStore policies(*database);
     EXPECT_EQ(policies.load("aaaa").value(), (Policy{true, 536870912}));
     EXPECT_EQ(policies.lastName("aaaa").value(), "");
-    EXPECT_EQ(number("PRAGMA user_version"), 2);
+    EXPECT_EQ(number("PRAGMA user_version"), Database::schemaVersion);
     EXPECT_EQ(number("SELECT count(*) FROM history_minute"), 0);
+}
+
+TEST_F(DatabaseTest, bringsVersion2ForwardAndKeepsItsRows) {
+    // As the steps of then made it, and as a daemon of then filled it.
+    write(std::string(migrations[0]) + migrations[1] +
+          "INSERT INTO domain VALUES (7, 'aaaa', 1, 536870912, 1700000000, 'web');"
+          "INSERT INTO domain VALUES (9, 'bbbb', 0, 0, 1700000001, 'db');"
+          "INSERT INTO history_minute VALUES (7, 1700000000, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, "
+          "0.5);"
+          "PRAGMA user_version = 2");
+    auto database = Database::open(file());
+    ASSERT_TRUE(database) << database.error().message;
+    PolicyStore policies(*database);
+    EXPECT_EQ(policies.load("aaaa").value(), (Policy{true, 536870912, {0, 0}}));
+    EXPECT_EQ(policies.load("bbbb").value(), Policy{});
+    EXPECT_EQ(policies.lastName("bbbb").value(), "db");
+    EXPECT_EQ(number("PRAGMA user_version"), 3);
+    EXPECT_EQ(number("SELECT sum(stall_ns) FROM history_minute WHERE domain_id = 7"), 14);
+    // And it can be told now what it could not be told then.
+    ASSERT_TRUE(policies.save("aaaa", "web", {true, 536870912, {0.005, 64 << 20}}));
+    EXPECT_EQ(number("SELECT id FROM domain WHERE proactive_max_stall = 0.005"), 7);
+    EXPECT_EQ(number("SELECT min_resident_bytes FROM domain WHERE id = 7"), 64 << 20);
 }
 
 TEST_F(DatabaseTest, aFailedMigrationLeavesTheFileAsItWas) {

@@ -13,10 +13,18 @@
 
 namespace thermocline::db {
 
+/// Looking for cold memory without a limit that asks for it.
+struct ProactivePolicy {
+    double maxStall = 0;                 ///< share of time that the guest may lose to it; 0 = off
+    std::uint64_t minResidentBytes = 0;  ///< stays in memory, however cold
+    bool operator==(const ProactivePolicy&) const = default;
+};
+
 /// What the daemon was told to do with a domain.
 struct Policy {
     bool managed = false;          ///< attach whenever the domain runs
     std::uint64_t limitBytes = 0;  ///< hard limit to apply once attached; 0 = none
+    ProactivePolicy proactive{};   ///< to apply once attached
     bool operator==(const Policy&) const = default;
 };
 

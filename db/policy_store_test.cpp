@@ -36,6 +36,14 @@ TEST_F(PolicyStoreTest, keepsTheLastWordPerDomain) {
     EXPECT_EQ(query->column(0), 1'700'000'005);
 }
 
+TEST_F(PolicyStoreTest, keepsTheProactivePolicyToTheLastBit) {
+    const Policy policy{true, 7, {0.1 + 0.2, UINT64_MAX}};
+    ASSERT_TRUE(policies_.save("aaaa", "web", policy));
+    EXPECT_EQ(policies_.load("aaaa").value(), policy);
+    ASSERT_TRUE(policies_.save("aaaa", "web", {true, 7}));
+    EXPECT_EQ(policies_.load("aaaa").value(), (Policy{true, 7, {0, 0}}));
+}
+
 TEST_F(PolicyStoreTest, takesNamesAsTheyAre) {
     const std::string name = "we'ird; DROP TABLE domain; -- \xc3\xa9";
     ASSERT_TRUE(policies_.save("aaaa", name, {true, 1}));

@@ -50,6 +50,11 @@ CREATE TABLE history_progress (
     rolled_up_to INTEGER NOT NULL
 ) STRICT;
 )sql",
+    // 2 -> 3: the proactive policy. The manager is the judge of ranges, so nothing is checked here.
+    R"sql(
+ALTER TABLE domain ADD COLUMN proactive_max_stall REAL NOT NULL DEFAULT 0;
+ALTER TABLE domain ADD COLUMN min_resident_bytes INTEGER NOT NULL DEFAULT 0;
+)sql",
 };
 
 }  // namespace thermocline::db
