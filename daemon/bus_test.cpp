@@ -224,7 +224,7 @@ TEST_F(BusTest, managesADomain) {
 
     const auto all = call([&] { return manager_->GetManagedObjects(); });
     const auto& properties = all.at(sdbus::ObjectPath(path)).at("org.thermocline1.Domain");
-    EXPECT_EQ(properties.size(), 30U);
+    EXPECT_EQ(properties.size(), 33U);
     EXPECT_EQ(properties.at("LimitBytes").get<std::uint64_t>(), 64 * mib);
     EXPECT_TRUE(properties.at("Managed").get<bool>());
 
@@ -233,6 +233,40 @@ TEST_F(BusTest, managesADomain) {
     call([&] { domain_->Detach(); });
     EXPECT_EQ(call([&] { return domain_->State(); }), "detached");
     EXPECT_FALSE(call([&] { return domain_->Managed(); }));
+}
+
+TEST_F(BusTest, setsTheProactivePolicyAndTellsOfIt) {
+    connectHypervisor();
+    EXPECT_EQ(call([&] { return domain_->ProactiveMaxStall(); }), 0);
+    expectError([&] { domain_->SetProactive(0.01, 0); }, "NotAttached", "thermoctl attach vm");
+    call([&] { domain_->Attach(); });
+    call([&] { domain_->SetProactive(0.01, 64 * mib); });
+    EXPECT_EQ(call([&] { return domain_->ProactiveMaxStall(); }), 0.01);
+    EXPECT_EQ(call([&] { return domain_->MinResidentBytes(); }), 64 * mib);
+    EXPECT_EQ(call([&] { return domain_->PrefetchedPages(); }), 0U);
+    ASSERT_TRUE(until([&] { return domain_->changes().contains("ProactiveMaxStall"); }));
+    EXPECT_EQ(domain_->changes().at("ProactiveMaxStall").back().get<double>(), 0.01);
+    EXPECT_EQ(domain_->changes().at("MinResidentBytes").back().get<std::uint64_t>(), 64 * mib);
+    expectError([&] { domain_->SetProactive(0.7, 0); }, "InvalidArgument",
+                "the manager does not like this stall");
+    EXPECT_EQ(call([&] { return domain_->ProactiveMaxStall(); }), 0.01);
+    call([&] { domain_->SetProactive(0, 0); });
+    EXPECT_EQ(call([&] { return domain_->ProactiveMaxStall(); }), 0);
+    EXPECT_EQ(call([&] { return domain_->MinResidentBytes(); }), 0U);
+}
+
+TEST_F(BusTest, givesTheHeat) {
+    connectHypervisor();
+    expectError([&] { (void)domain_->GetHeat(4); }, "NotAttached", "thermoctl attach vm");
+    call([&] { domain_->Attach(); });
+    const auto [workingSet, pieces] = call([&] { return domain_->GetHeat(4); });
+    EXPECT_EQ(workingSet, 3 * mib);
+    ASSERT_EQ(pieces.size(), 4U);
+    EXPECT_EQ(pieces[3].get<0>(), 1U);
+    EXPECT_EQ(pieces[3].get<1>(), 2U);
+    EXPECT_EQ(pieces[3].get<2>(), 3U);
+    EXPECT_EQ(pieces[3].get<3>(), 3U);
+    expectError([&] { (void)domain_->GetHeat(0); }, "InvalidArgument", "the manager wants pieces");
 }
 
 TEST_F(BusTest, signalsWhatChangedAndNothingElse) {
@@ -390,13 +424,16 @@ TEST(BusPolicy, everyoneMayLookAndOnlyRootMayChange) {
         {root, manager + "Doctor"},
         {root, "org.freedesktop.DBus.ObjectManager.GetManagedObjects"},
         {path, domain + "GetHistory uint64:0 uint64:0 string:raw"},
+        {path, domain + "GetHeat uint32:1"},
         {path, "org.freedesktop.DBus.Properties.GetAll string:org.thermocline1.Domain"},
         {path, "org.freedesktop.DBus.Introspectable.Introspect"},
     };
-    const std::vector<std::pair<std::string, std::string>> changing{{path, domain + "Attach"},
-                                                                    {path, domain + "Detach"},
-                                                                    {path, domain + "SetLimit uint64:1"},
-                                                                    {path, domain + "ClearLimit"}};
+    const std::vector<std::pair<std::string, std::string>> changing{
+        {path, domain + "Attach"},
+        {path, domain + "Detach"},
+        {path, domain + "SetLimit uint64:1"},
+        {path, domain + "ClearLimit"},
+        {path, domain + "SetProactive double:0.01 uint64:0"}};
     auto checks = std::async(std::launch::async, [&] {
         for (const auto& [object, call] : reading)
             EXPECT_TRUE(mayCall(dbus.address(), "65534", object, call)) << call;

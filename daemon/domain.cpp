@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <utility>
 
 #include "common/byte_size.h"
@@ -66,6 +67,12 @@ std::uint64_t Domain::memoryBytes() const {
 
 std::uint64_t Domain::limitBytes() const {
     return state_ == State::attached || state_ == State::detaching ? status_.limitBytes : policy_.limitBytes;
+}
+
+db::ProactivePolicy Domain::proactive() const {
+    if (state_ == State::attached || state_ == State::detaching)
+        return {status_.proactiveMaxStall, status_.minResidentBytes};
+    return policy_.proactive;
 }
 
 const memory::GuestSupport& Domain::support() const {
@@ -188,8 +195,9 @@ void Domain::attach(Done done) {
         return done(fail(ErrorCode::busy,
                          fmt::format("domain {} is still arriving; attach when that is over", info_.name)));
     const db::Policy before = policy_;
-    if (auto saved = save({true, before.limitBytes}); !saved)
-        return done(tl::unexpected<Error>(saved.error()));
+    db::Policy wanted = before;
+    wanted.managed = true;
+    if (auto saved = save(wanted); !saved) return done(tl::unexpected<Error>(saved.error()));
     retry_.reset();
     attachNow([this, before, done = std::move(done)](Result<void> attached) {
         if (!attached) restore(before);
@@ -254,19 +262,36 @@ Result<void> Domain::openClient() {
 void Domain::subscribe(Done done) {
     client_->subscribe([this, done = std::move(done)](Result<void> subscribed) {
         if (!subscribed) return noAnswer(subscribed.error(), done);
-        if (policy_.limitBytes == status_.limitBytes) {
-            enter(State::attached);
-            return done({});
-        }
-        // Whoever waits for "attached" shall find the saved limit in force.
-        applyLimit(policy_.limitBytes, [this, done](Result<void> applied) {
-            if (!applied && applied.error().code == ErrorCode::processGone) return done(std::move(applied));
-            // The attach itself succeeded; RAM may have become smaller than the limit that was saved.
-            enter(State::attached,
-                  applied ? std::string()
-                          : fmt::format("the saved limit is not applied: {}", applied.error().message));
-            done({});
-        });
+        applySavedLimit(done);
+    });
+}
+
+// Whoever waits for "attached" shall find what was saved in force. Where it cannot be applied the attach
+// itself succeeded all the same: RAM may have become smaller than the limit.
+
+void Domain::applySavedLimit(const Done& done) {
+    if (policy_.limitBytes == status_.limitBytes) return applySavedProactive({}, done);
+    applyLimit(policy_.limitBytes, [this, done](Result<void> applied) {
+        if (!applied && applied.error().code == ErrorCode::processGone) return done(std::move(applied));
+        applySavedProactive(applied
+                                ? std::string()
+                                : fmt::format("the saved limit is not applied: {}", applied.error().message),
+                            done);
+    });
+}
+
+void Domain::applySavedProactive(const std::string& note, const Done& done) {
+    const db::ProactivePolicy applied{status_.proactiveMaxStall, status_.minResidentBytes};
+    if (policy_.proactive == applied) {
+        enter(State::attached, note);
+        return done({});
+    }
+    applyProactive(policy_.proactive, [this, note, done](Result<void> set) {
+        if (!set && set.error().code == ErrorCode::processGone) return done(std::move(set));
+        enter(State::attached, set ? note
+                                   : fmt::format("{}{}the saved proactive policy is not applied: {}", note,
+                                                 note.empty() ? "" : "; ", set.error().message));
+        done({});
     });
 }
 
@@ -289,11 +314,9 @@ Result<void> Domain::checkAttached() const {
             ErrorCode::notAttached,
             fmt::format("domain {}: its manager crashed; see thermoctl status {}", info_.name, info_.name));
     if (!info_.running)
-        return fail(
-            ErrorCode::domainNotRunning,
-            fmt::format(
-                "domain {} is not running; start it, attach it (thermoctl attach {}), then set a limit",
-                info_.name, info_.name));
+        return fail(ErrorCode::domainNotRunning,
+                    fmt::format("domain {} is not running; start it, then attach it: thermoctl attach {}",
+                                info_.name, info_.name));
     return fail(ErrorCode::notAttached,
                 fmt::format("domain {} is not attached; attach it first: thermoctl attach {}", info_.name,
                             info_.name));
@@ -324,26 +347,34 @@ void Domain::setLimit(std::uint64_t bytes, Done done) {
     if (bytes == 0) return done(checkLimit(bytes));
     if (auto attached = checkAttached(); !attached) return done(std::move(attached));
     if (auto valid = checkLimit(bytes); !valid) return done(std::move(valid));
-    const db::Policy before = policy_;
-    if (auto saved = save({before.managed, bytes}); !saved) return done(std::move(saved));
-    applyLimit(bytes, [this, before, done = std::move(done)](Result<void> applied) {
-        if (!applied) restore(before);
-        done(std::move(applied));
-    });
+    saveAndApplyLimit(bytes, std::move(done));
 }
 
 void Domain::clearLimit(Done done) {
     // A limit that is kept for the next start can be dropped at any time.
     if (state_ == State::detached && policy_.limitBytes != 0) {
-        auto saved = save({policy_.managed, 0});
+        db::Policy wanted = policy_;
+        wanted.limitBytes = 0;
+        auto saved = save(wanted);
         environment_.changed(*this);
         return done(std::move(saved));
     }
     if (auto attached = checkAttached(); !attached) return done(std::move(attached));
-    const db::Policy before = policy_;
-    if (auto saved = save({before.managed, 0}); !saved) return done(std::move(saved));
-    applyLimit(0, [this, before, done = std::move(done)](Result<void> applied) {
-        if (!applied) restore(before);
+    saveAndApplyLimit(0, std::move(done));
+}
+
+void Domain::saveAndApplyLimit(std::uint64_t bytes, Done done) {
+    db::Policy wanted = policy_;
+    const std::uint64_t before = std::exchange(wanted.limitBytes, bytes);
+    if (auto saved = save(wanted); !saved) return done(std::move(saved));
+    applyLimit(bytes, [this, bytes, before, done = std::move(done)](Result<void> applied) {
+        // Only what this request saved is put back: another one may have changed the rest meanwhile, or be
+        // about to forget it all.
+        if (!applied && state_ != State::detaching && policy_.limitBytes == bytes) {
+            db::Policy former = policy_;
+            former.limitBytes = before;
+            restore(former);
+        }
         done(std::move(applied));
     });
 }
@@ -355,6 +386,62 @@ void Domain::applyLimit(std::uint64_t bytes, Done done) {
         onStatus(*status);
         done({});
     });
+}
+
+// The proactive policy, and where memory is hot.
+
+void Domain::setProactive(double maxStall, std::uint64_t minResidentBytes, Done done) {
+    const bool off = maxStall == 0;
+    const auto wanted = off ? db::ProactivePolicy{} : db::ProactivePolicy{maxStall, minResidentBytes};
+    // Likewise: what is kept for the next start can be dropped at any time.
+    if (off && state_ == State::detached && policy_.proactive != wanted) {
+        db::Policy without = policy_;
+        without.proactive = wanted;
+        auto saved = save(without);
+        environment_.changed(*this);
+        return done(std::move(saved));
+    }
+    if (auto attached = checkAttached(); !attached) return done(std::move(attached));
+    // Neither JSON nor SQLite has these, so the manager cannot be asked.
+    if (!std::isfinite(maxStall))
+        return done(fail(ErrorCode::invalidArgument,
+                         fmt::format("a stall of {} is no share of time; 0 turns it off", maxStall)));
+    saveAndApplyProactive(wanted, std::move(done));
+}
+
+void Domain::saveAndApplyProactive(const db::ProactivePolicy& proactive, Done done) {
+    db::Policy wanted = policy_;
+    const auto before = std::exchange(wanted.proactive, proactive);
+    if (auto saved = save(wanted); !saved) return done(std::move(saved));
+    applyProactive(proactive, [this, proactive, before, done = std::move(done)](Result<void> applied) {
+        if (!applied && state_ != State::detaching && policy_.proactive == proactive) {
+            db::Policy former = policy_;
+            former.proactive = before;
+            restore(former);
+        }
+        done(std::move(applied));
+    });
+}
+
+void Domain::applyProactive(const db::ProactivePolicy& proactive, Done done) {
+    client_->setProactive(
+        proactive.maxStall, proactive.minResidentBytes,
+        [this, proactive, done = std::move(done)](Result<manager::Status> status) {
+            if (!status) return done(tl::unexpected<Error>(status.error()));
+            spdlog::info("domain {}: proactive {}", info_.name,
+                         proactive.maxStall == 0
+                             ? "off"
+                             : fmt::format("at a stall of up to {}, at least {} resident", proactive.maxStall,
+                                           formatByteSize(proactive.minResidentBytes)));
+            onStatus(*status);
+            done({});
+        });
+}
+
+void Domain::heat(std::uint32_t pieces, ManagerClient::HeatReply done) {
+    if (auto attached = checkAttached(); !attached)
+        return done(tl::unexpected<Error>(std::move(attached).error()));
+    client_->heat(pieces, std::move(done));
 }
 
 void Domain::onStatus(const manager::Status& status) {

@@ -55,6 +55,9 @@ class Domain : private ManagerClient::Listener {
     /// 0 is an error: see clearLimit.
     void setLimit(std::uint64_t bytes, Done done);
     void clearLimit(Done done);
+    /// maxStall 0 turns it off and forgets both. The manager is the judge of what is in range.
+    void setProactive(double maxStall, std::uint64_t minResidentBytes, Done done);
+    void heat(std::uint32_t pieces, ManagerClient::HeatReply done);
 
     [[nodiscard]] const std::string& uuid() const { return info_.uuid; }
     [[nodiscard]] const std::string& name() const { return info_.name; }
@@ -67,6 +70,8 @@ class Domain : private ManagerClient::Listener {
     [[nodiscard]] std::uint64_t memoryBytes() const;
     /// The limit in force, or the one that the next automatic attach applies.
     [[nodiscard]] std::uint64_t limitBytes() const;
+    /// Likewise.
+    [[nodiscard]] db::ProactivePolicy proactive() const;
     /// The manager's last figures; all zero while there is no manager.
     [[nodiscard]] const manager::Status& status() const { return status_; }
     /// Looks at the VM's process, at most once in ten seconds.
@@ -87,6 +92,12 @@ class Domain : private ManagerClient::Listener {
     void subscribe(Done done);
     void noAnswer(const Error& error, const Done& done);
     void applyLimit(std::uint64_t bytes, Done done);
+    void applyProactive(const db::ProactivePolicy& proactive, Done done);
+    /// What is saved, after an attach. What cannot be applied is told in the state's note.
+    void applySavedLimit(const Done& done);
+    void applySavedProactive(const std::string& note, const Done& done);
+    void saveAndApplyLimit(std::uint64_t bytes, Done done);
+    void saveAndApplyProactive(const db::ProactivePolicy& proactive, Done done);
     [[nodiscard]] Result<void> checkAttached() const;
     [[nodiscard]] Result<void> checkLimit(std::uint64_t bytes) const;
     Result<void> save(const db::Policy& policy);

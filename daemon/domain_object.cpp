@@ -84,11 +84,14 @@ DomainObject::Values DomainObject::values() {
             {"LimitBytes", LimitBytes()},
             {"LimitMet", LimitMet()},
             {"LimitNote", LimitNote()},
+            {"ProactiveMaxStall", ProactiveMaxStall()},
+            {"MinResidentBytes", MinResidentBytes()},
             {"Faults", Faults()},
             {"StagedFaults", StagedFaults()},
             {"ColdFaults", ColdFaults()},
             {"ZeroFaults", ZeroFaults()},
             {"EvictedPages", EvictedPages()},
+            {"PrefetchedPages", PrefetchedPages()},
             {"StallNanoseconds", StallNanoseconds()},
             {"StallRatio", StallRatio()},
             {"AttachPauseMicroseconds", AttachPauseMicroseconds()},
@@ -125,6 +128,21 @@ void DomainObject::SetLimit(sdbus::Result<>&& result, std::uint64_t bytes) {
 
 void DomainObject::ClearLimit(sdbus::Result<>&& result) {
     domain_.clearLimit(calls_.take(std::move(result)));
+}
+
+void DomainObject::SetProactive(sdbus::Result<>&& result, double maxStall, std::uint64_t minResidentBytes) {
+    domain_.setProactive(maxStall, minResidentBytes, calls_.take(std::move(result)));
+}
+
+void DomainObject::GetHeat(sdbus::Result<std::uint64_t, std::vector<Piece>>&& result, std::uint32_t pieces) {
+    domain_.heat(pieces, [answer = calls_.takeFor(std::move(result))](const Result<memory::HeatMap>& map) {
+        if (!map) return answer(tl::unexpected<Error>(map.error()));
+        std::vector<Piece> rows;
+        rows.reserve(map->pieces.size());
+        for (const auto& piece : map->pieces)
+            rows.emplace_back(piece.hot, piece.resident, piece.staged, piece.cold);
+        answer(std::tuple(map->workingSetBytes, std::move(rows)));
+    });
 }
 
 std::vector<DomainObject::Sample> DomainObject::GetHistory(const std::uint64_t& since,
@@ -200,6 +218,12 @@ std::uint64_t DomainObject::UsedBytes() {
 std::uint64_t DomainObject::LimitBytes() {
     return domain_.limitBytes();
 }
+double DomainObject::ProactiveMaxStall() {
+    return domain_.proactive().maxStall;
+}
+std::uint64_t DomainObject::MinResidentBytes() {
+    return domain_.proactive().minResidentBytes;
+}
 bool DomainObject::LimitMet() {
     return domain_.status().limitMet;
 }
@@ -220,6 +244,9 @@ std::uint64_t DomainObject::ZeroFaults() {
 }
 std::uint64_t DomainObject::EvictedPages() {
     return domain_.status().evictedPages;
+}
+std::uint64_t DomainObject::PrefetchedPages() {
+    return domain_.status().prefetchedPages;
 }
 std::uint64_t DomainObject::StallNanoseconds() {
     return domain_.status().stallNanoseconds;

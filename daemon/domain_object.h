@@ -27,6 +27,8 @@ class DomainObject final
                                  std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t,
                                  std::uint64_t, double>;
 
+    using Piece = sdbus::Struct<std::uint32_t, std::uint32_t, std::uint32_t, std::uint32_t>;
+
     DomainObject(sdbus::IConnection& connection, PendingCalls& calls, Daemon& daemon, Domain& domain);
     ~DomainObject();
     DomainObject(const DomainObject&) = delete;
@@ -45,6 +47,8 @@ class DomainObject final
     void Detach(sdbus::Result<>&& result) override;
     void SetLimit(sdbus::Result<>&& result, std::uint64_t bytes) override;
     void ClearLimit(sdbus::Result<>&& result) override;
+    void SetProactive(sdbus::Result<>&& result, double maxStall, std::uint64_t minResidentBytes) override;
+    void GetHeat(sdbus::Result<std::uint64_t, std::vector<Piece>>&& result, std::uint32_t pieces) override;
     std::vector<Sample> GetHistory(const std::uint64_t& since, const std::uint64_t& until,
                                    const std::string& resolution) override;
 
@@ -67,6 +71,8 @@ class DomainObject final
     std::uint64_t MetadataBytes() override;
     std::uint64_t UsedBytes() override;
     std::uint64_t LimitBytes() override;
+    double ProactiveMaxStall() override;
+    std::uint64_t MinResidentBytes() override;
     bool LimitMet() override;
     std::string LimitNote() override;
     std::uint64_t Faults() override;
@@ -74,6 +80,7 @@ class DomainObject final
     std::uint64_t ColdFaults() override;
     std::uint64_t ZeroFaults() override;
     std::uint64_t EvictedPages() override;
+    std::uint64_t PrefetchedPages() override;
     std::uint64_t StallNanoseconds() override;
     double StallRatio() override;
     std::uint64_t AttachPauseMicroseconds() override;

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include <limits>
 #include <optional>
 
 #include "daemon/testing/fake_manager.h"
@@ -72,6 +73,10 @@ class DomainTest : public ::testing::Test {
     }
     Result<void> clearLimit() {
         return finish([&](Domain::Done done) { domain_->clearLimit(std::move(done)); });
+    }
+    Result<void> setProactive(double maxStall, std::uint64_t minResident = 0) {
+        return finish(
+            [&](Domain::Done done) { domain_->setProactive(maxStall, minResident, std::move(done)); });
     }
     bool reaches(State state) {
         return loop_.runUntil([&] { return domain_->state() == state; }, 10s);
@@ -265,6 +270,99 @@ TEST_F(DomainTest, aLimitThatTheManagerRefusesIsNotKept) {
     EXPECT_EQ(saved(), (db::Policy{true, 0}));
 }
 
+TEST_F(DomainTest, theProactivePolicyIsSavedAndApplied) {
+    makeDomain();
+    expectError(setProactive(0.005), ErrorCode::notAttached, "thermoctl attach vm");
+    expectError(setProactive(0), ErrorCode::notAttached, "thermoctl attach vm");
+    ASSERT_TRUE(attach());
+    ASSERT_TRUE(setLimit(64 * mib));
+    ASSERT_TRUE(setProactive(0.005, 100 * mib));
+    EXPECT_EQ(domain_->status().proactiveMaxStall, 0.005);
+    EXPECT_EQ(domain_->proactive(), (db::ProactivePolicy{0.005, 100 * mib}));
+    EXPECT_EQ(saved(), (db::Policy{true, 64 * mib, {0.005, 100 * mib}}));
+    ASSERT_TRUE(clearLimit());  // neither touches the other
+    EXPECT_EQ(saved(), (db::Policy{true, 0, {0.005, 100 * mib}}));
+    ASSERT_TRUE(setProactive(0, 100 * mib));
+    EXPECT_EQ(domain_->proactive(), db::ProactivePolicy{});
+    EXPECT_EQ(saved(), (db::Policy{true, 0}));
+    ASSERT_TRUE(setProactive(0.5));
+    ASSERT_TRUE(detach());
+    EXPECT_EQ(saved(), db::Policy{});
+    EXPECT_EQ(domain_->proactive(), db::ProactivePolicy{});
+}
+
+TEST_F(DomainTest, aStallThatTheManagerRefusesIsNotKept) {
+    makeDomain();
+    ASSERT_TRUE(attach());
+    ASSERT_TRUE(setProactive(0.25, mib));
+    expectError(setProactive(0.7), ErrorCode::invalidArgument, "the manager does not like this stall");
+    EXPECT_EQ(saved(), (db::Policy{true, 0, {0.25, mib}}));
+    EXPECT_EQ(domain_->proactive(), (db::ProactivePolicy{0.25, mib}));
+    for (const double odd :
+         {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
+        expectError(setProactive(odd), ErrorCode::invalidArgument, "is no share of time");
+}
+
+TEST_F(DomainTest, aRefusalPutsBackNothingOfAnotherRequest) {
+    makeDomain();
+    ASSERT_TRUE(attach());
+    std::optional<Result<void>> refused;
+    domain_->setProactive(0.7, 0, [&](Result<void> done) { refused = std::move(done); });
+    ASSERT_FALSE(refused.has_value());
+    ASSERT_TRUE(setLimit(64 * mib));  // asked while the other is under way
+    ASSERT_TRUE(loop_.runUntil([&] { return refused.has_value(); }, 10s));
+    expectError(*refused, ErrorCode::invalidArgument, "does not like");
+    EXPECT_EQ(saved(), (db::Policy{true, 64 * mib}));
+}
+
+TEST_F(DomainTest, theProactivePolicyReturnsWithTheDomain) {
+    ASSERT_TRUE(policies_.save(uuid, "vm", {true, 64 * mib, {0.01, 2 * mib}}));
+    makeDomain();
+    EXPECT_EQ(domain_->proactive(), (db::ProactivePolicy{0.01, 2 * mib}));
+    ASSERT_TRUE(reaches(State::attached));
+    EXPECT_EQ(domain_->limitBytes(), 64 * mib);
+    EXPECT_EQ(domain_->status().proactiveMaxStall, 0.01);  // at once, like the limit
+    EXPECT_EQ(domain_->status().minResidentBytes, 2 * mib);
+    EXPECT_EQ(domain_->stateNote(), "");
+    restartDaemon();
+    ASSERT_TRUE(reaches(State::attached));
+    EXPECT_EQ(domain_->proactive(), (db::ProactivePolicy{0.01, 2 * mib}));
+    vm_->end();
+    domain_->update({uuid, "vm", false, false, 512 * mib});
+    ASSERT_TRUE(reaches(State::detached));
+    EXPECT_EQ(domain_->proactive(), (db::ProactivePolicy{0.01, 2 * mib}));
+    expectError(setProactive(0.02), ErrorCode::domainNotRunning, "is not running");
+    EXPECT_TRUE(setProactive(0));  // what is kept can be dropped while the VM is off
+    EXPECT_EQ(saved(), (db::Policy{true, 64 * mib}));
+}
+
+TEST_F(DomainTest, aSavedStallThatTheManagerRefusesIsTold) {
+    ASSERT_TRUE(policies_.save(uuid, "vm", {true, 64 * mib, {0.01, 0}}));
+    const FakeManagerMood mood("limit-fails,stall-fails");
+    makeDomain();
+    ASSERT_TRUE(reaches(State::attached));
+    EXPECT_EQ(domain_->stateNote(),
+              "the saved limit is not applied: the manager does not like it; the saved proactive policy is "
+              "not applied: the manager does not like this stall");
+}
+
+TEST_F(DomainTest, heatNeedsAManager) {
+    makeDomain();
+    std::optional<Result<memory::HeatMap>> map;
+    const auto ask = [&] {
+        map.reset();
+        domain_->heat(2, [&](Result<memory::HeatMap> result) { map = std::move(result); });
+        return loop_.runUntil([&] { return map.has_value(); }, 10s);
+    };
+    ASSERT_TRUE(ask());
+    EXPECT_EQ(map->error().code, ErrorCode::notAttached);
+    ASSERT_TRUE(attach());
+    ASSERT_TRUE(ask());
+    ASSERT_TRUE(*map);
+    EXPECT_EQ((*map)->pieces.size(), 2U);
+    EXPECT_EQ((*map)->workingSetBytes, 3 * mib);
+}
+
 TEST_F(DomainTest, whatCannotBeSavedIsNotDone) {
     makeDomain();
     ASSERT_TRUE(database_.execute("PRAGMA query_only = ON"));
@@ -277,9 +375,11 @@ TEST_F(DomainTest, whatCannotBeSavedIsNotDone) {
     ASSERT_TRUE(database_.execute("PRAGMA query_only = ON"));
     expectError(setLimit(128 * mib), ErrorCode::databaseError, "thermocline.db");
     expectError(clearLimit(), ErrorCode::databaseError, "thermocline.db");
+    expectError(setProactive(0.01), ErrorCode::databaseError, "thermocline.db");
     expectError(detach(), ErrorCode::databaseError, "thermocline.db");
     EXPECT_EQ(domain_->state(), State::attached);
     EXPECT_EQ(domain_->limitBytes(), 64 * mib);
+    EXPECT_EQ(domain_->status().proactiveMaxStall, 0);
 }
 
 TEST_F(DomainTest, detachesAndForgets) {

@@ -51,34 +51,46 @@ ManagerClient::~ManagerClient() {
     *alive_ = false;
 }
 
+template <typename T>
+void ManagerClient::requestAs(const char* method, nlohmann::json params,
+                              std::optional<std::chrono::seconds> timeout,
+                              std::function<void(Result<T>)> reply) {
+    request(method, std::move(params), timeout, [reply = std::move(reply)](Result<nlohmann::json> result) {
+        if (!result) return reply(tl::unexpected<Error>(std::move(result).error()));
+        try {
+            reply(result->get<T>());
+        } catch (const nlohmann::json::exception& error) {
+            reply(fail(ErrorCode::internal,
+                       fmt::format("the manager's answer is not understood: {}", error.what())));
+        }
+    });
+}
+
 void ManagerClient::status(StatusReply reply) {
-    requestStatus("status", nullptr, answerTimeout, std::move(reply));
+    requestAs<manager::Status>("status", nullptr, answerTimeout, std::move(reply));
 }
 
 void ManagerClient::setLimit(std::uint64_t bytes, StatusReply reply) {
-    requestStatus("set-limit", {{"limit_bytes", bytes}}, answerTimeout, std::move(reply));
+    requestAs<manager::Status>("set-limit", {{"limit_bytes", bytes}}, answerTimeout, std::move(reply));
+}
+
+void ManagerClient::setProactive(double maxStall, std::uint64_t minResidentBytes, StatusReply reply) {
+    requestAs<manager::Status>("set-proactive",
+                               {{"max_stall", maxStall}, {"min_resident_bytes", minResidentBytes}},
+                               answerTimeout, std::move(reply));
+}
+
+void ManagerClient::heat(std::uint32_t pieces, HeatReply reply) {
+    requestAs<memory::HeatMap>("heat", {{"pieces", pieces}}, answerTimeout, std::move(reply));
 }
 
 void ManagerClient::detach(StatusReply reply) {
-    requestStatus("detach", nullptr, std::nullopt, std::move(reply));
+    requestAs<manager::Status>("detach", nullptr, std::nullopt, std::move(reply));
 }
 
 void ManagerClient::subscribe(std::function<void(Result<void>)> reply) {
     request("subscribe", nullptr, answerTimeout, [reply = std::move(reply)](Result<nlohmann::json> result) {
         reply(result ? Result<void>{} : tl::unexpected<Error>(std::move(result).error()));
-    });
-}
-
-void ManagerClient::requestStatus(const char* method, nlohmann::json params,
-                                  std::optional<std::chrono::seconds> timeout, StatusReply reply) {
-    request(method, std::move(params), timeout, [reply = std::move(reply)](Result<nlohmann::json> result) {
-        if (!result) return reply(tl::unexpected<Error>(std::move(result).error()));
-        try {
-            reply(result->get<manager::Status>());
-        } catch (const nlohmann::json::exception& error) {
-            reply(fail(ErrorCode::internal,
-                       fmt::format("the manager's answer is not understood: {}", error.what())));
-        }
     });
 }
 

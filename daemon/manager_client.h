@@ -14,6 +14,7 @@
 #include "common/error.h"
 #include "common/unique_fd.h"
 #include "daemon/event_loop.h"
+#include "memory/heat_map.h"
 #include "memory/manager/protocol.h"
 
 namespace thermocline {
@@ -35,6 +36,7 @@ class ManagerClient {
         virtual void onClosed() = 0;
     };
     using StatusReply = std::function<void(Result<manager::Status>)>;
+    using HeatReply = std::function<void(Result<memory::HeatMap>)>;
     using Reply = std::function<void(Result<nlohmann::json>)>;
 
     /// Errors: processGone where nobody listens on the socket (any more), systemError.
@@ -51,6 +53,9 @@ class ManagerClient {
     void status(StatusReply reply);
     /// 0 = none.
     void setLimit(std::uint64_t bytes, StatusReply reply);
+    /// maxStall 0 = off.
+    void setProactive(double maxStall, std::uint64_t minResidentBytes, StatusReply reply);
+    void heat(std::uint32_t pieces, HeatReply reply);
     /// May take as long as bringing every page back takes.
     void detach(StatusReply reply);
     void subscribe(std::function<void(Result<void>)> reply);
@@ -65,8 +70,10 @@ class ManagerClient {
     ManagerClient(EventLoop& loop, UniqueFd socket, pid_t managerPid, Listener& listener);
     void request(const char* method, nlohmann::json params, std::optional<std::chrono::seconds> timeout,
                  Reply reply);
-    void requestStatus(const char* method, nlohmann::json params, std::optional<std::chrono::seconds> timeout,
-                       StatusReply reply);
+    /// The answer as a T, of which there is a from_json.
+    template <typename T>
+    void requestAs(const char* method, nlohmann::json params, std::optional<std::chrono::seconds> timeout,
+                   std::function<void(Result<T>)> reply);
     void receive();
     void handlePacket(const std::string& packet);
     void answer(std::uint64_t id, Result<nlohmann::json> result);

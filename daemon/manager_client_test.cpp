@@ -86,6 +86,31 @@ TEST_F(ManagerClientTest, matchesAnswersToRequests) {
     EXPECT_EQ(limit->error().message, "too low");
 }
 
+TEST_F(ManagerClientTest, asksForTheProactivePolicyAndTheHeat) {
+    std::optional<Result<manager::Status>> set;
+    std::optional<Result<memory::HeatMap>> heat;
+    client_->setProactive(0.005, 4096, [&](Result<manager::Status> result) { set = std::move(result); });
+    client_->heat(2, [&](Result<memory::HeatMap> result) { heat = std::move(result); });
+    const auto first = received();
+    const auto second = received();
+    EXPECT_EQ(first.at("method"), "set-proactive");
+    EXPECT_EQ(first.at("params"), (nlohmann::json{{"max_stall", 0.005}, {"min_resident_bytes", 4096}}));
+    EXPECT_EQ(second.at("method"), "heat");
+    EXPECT_EQ(second.at("params"), (nlohmann::json{{"pieces", 2}}));
+    say(nlohmann::json{{"id", first.at("id")},
+                       {"error", {{"name", "InvalidArgument"}, {"message", "from 0.0001 to 0.5"}}}}
+            .dump());
+    say(nlohmann::json{{"id", second.at("id")},
+                       {"result", {{"working_set_bytes", 7}, {"pieces", {{1, 2, 3, 4}, {5, 6, 7, 8}}}}}}
+            .dump());
+    ASSERT_TRUE(until([&] { return set.has_value() && heat.has_value(); }));
+    EXPECT_EQ(set->error().code, ErrorCode::invalidArgument);
+    EXPECT_EQ(set->error().message, "from 0.0001 to 0.5");
+    ASSERT_TRUE(*heat);
+    EXPECT_EQ((*heat)->workingSetBytes, 7U);
+    EXPECT_EQ((*heat)->pieces.at(1).cold, 8U);
+}
+
 TEST_F(ManagerClientTest, passesEventsOn) {
     manager::Status figures;
     figures.faults = 5;

@@ -7,6 +7,7 @@ What it is to do is taken from the environment variable FAKE_MANAGER, words sepa
   silent        `run` never answers                  garbage        `run` says what is no JSON
   detach-fails  `detach` answers OutOfMemory         detach-hangs   `detach` is never answered
   limit-fails   `set-limit` answers InvalidLimit     cure-refuses   `cure` exits 1
+  stall-fails   `set-proactive` answers InvalidArgument
   lingers       does not end when it should          mute           answers no request at all
 """
 import json
@@ -29,7 +30,8 @@ def status(pid):
         "pid": pid, "state": "attached", "mechanism": "move", "memory_bytes": 512 * MIB,
         "resident_bytes": 512 * MIB, "staged_bytes": 0, "cold_bytes": 0, "store_bytes": 0, "metadata_bytes": MIB,
         "used_bytes": 513 * MIB, "limit_bytes": 0, "limit_met": True, "limit_note": "", "faults": 0,
-        "staged_faults": 0, "cold_faults": 0, "zero_faults": 0, "evicted_pages": 0, "stall_ns": 0,
+        "staged_faults": 0, "cold_faults": 0, "zero_faults": 0, "evicted_pages": 0, "prefetched_pages": 0,
+        "proactive_max_stall": 0.0, "min_resident_bytes": 0, "stall_ns": 0,
         "stall_ratio": 0.0, "attach_pause_us": 321, "manager_rss_bytes": 3 * MIB,
     }
 
@@ -81,6 +83,17 @@ class Manager:
             self.status.update(limit_bytes=limit, resident_bytes=resident, cold_bytes=512 * MIB - resident,
                                evicted_pages=(512 * MIB - resident) // 4096)
             answer["result"] = self.status
+        elif method == "set-proactive" and ("stall-fails" in WORDS or request["params"]["max_stall"] > 0.5):
+            answer["error"] = {"name": "InvalidArgument", "message": "the manager does not like this stall"}
+        elif method == "set-proactive":
+            self.status.update(proactive_max_stall=request["params"]["max_stall"],
+                               min_resident_bytes=request["params"]["min_resident_bytes"])
+            answer["result"] = self.status
+        elif method == "heat" and request["params"]["pieces"] == 0:
+            answer["error"] = {"name": "InvalidArgument", "message": "the manager wants pieces"}
+        elif method == "heat":
+            answer["result"] = {"working_set_bytes": 3 * MIB,
+                                "pieces": [[1, 2, 3, n] for n in range(request["params"]["pieces"])]}
         elif method == "subscribe":
             self.clients[client] = True
             answer["result"] = {}
