@@ -82,6 +82,8 @@ DomainFigures toFigures(std::string path, const Properties& properties) {
     take(properties, "MetadataBytes", figures.metadataBytes);
     take(properties, "UsedBytes", figures.usedBytes);
     take(properties, "LimitBytes", figures.limitBytes);
+    take(properties, "ProactiveMaxStall", figures.proactiveMaxStall);
+    take(properties, "MinResidentBytes", figures.minResidentBytes);
     take(properties, "LimitMet", figures.limitMet);
     take(properties, "LimitNote", figures.limitNote);
     take(properties, "Faults", figures.faults);
@@ -89,6 +91,7 @@ DomainFigures toFigures(std::string path, const Properties& properties) {
     take(properties, "ColdFaults", figures.coldFaults);
     take(properties, "ZeroFaults", figures.zeroFaults);
     take(properties, "EvictedPages", figures.evictedPages);
+    take(properties, "PrefetchedPages", figures.prefetchedPages);
     take(properties, "StallNanoseconds", figures.stallNanoseconds);
     take(properties, "StallRatio", figures.stallRatio);
     take(properties, "AttachPauseMicroseconds", figures.attachPauseMicroseconds);
@@ -229,6 +232,22 @@ Expected<void> Client::setLimit(const DomainFigures& domain, std::uint64_t bytes
 
 Expected<void> Client::clearLimit(const DomainFigures& domain) {
     return guarded([&] { DomainProxy(*connection_, domain.path).ClearLimit(); });
+}
+
+Expected<void> Client::setProactive(const DomainFigures& domain, double maxStall,
+                                    std::uint64_t minResidentBytes) {
+    return guarded([&] { DomainProxy(*connection_, domain.path).SetProactive(maxStall, minResidentBytes); });
+}
+
+Expected<memory::HeatMap> Client::heat(const DomainFigures& domain, std::uint32_t pieces) {
+    return guarded([&] {
+        memory::HeatMap map;
+        const auto [workingSet, rows] = DomainProxy(*connection_, domain.path).GetHeat(pieces);
+        map.workingSetBytes = workingSet;
+        for (const auto& row : rows)
+            map.pieces.push_back({row.get<0>(), row.get<1>(), row.get<2>(), row.get<3>()});
+        return map;
+    });
 }
 
 Expected<std::vector<HistorySample>> Client::history(const DomainFigures& domain,

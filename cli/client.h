@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cli/failure.h"
+#include "memory/heat_map.h"
 #include "memory/support.h"
 
 namespace thermocline::cli {
@@ -23,8 +24,8 @@ struct DomainFigures {
     std::uint64_t memoryBytes = 0, residentBytes = 0, stagedBytes = 0, coldBytes = 0, storeBytes = 0,
                   metadataBytes = 0, usedBytes = 0, limitBytes = 0, faults = 0, stagedFaults = 0,
                   coldFaults = 0, zeroFaults = 0, evictedPages = 0, stallNanoseconds = 0,
-                  attachPauseMicroseconds = 0, managerRssBytes = 0;
-    double stallRatio = 0;
+                  attachPauseMicroseconds = 0, managerRssBytes = 0, prefetchedPages = 0, minResidentBytes = 0;
+    double stallRatio = 0, proactiveMaxStall = 0;
 
     [[nodiscard]] bool attached() const { return state == "attached" || state == "detaching"; }
     /// Memory that the host has back: what the store holds, less what it takes.
@@ -70,6 +71,9 @@ class Client {
     Expected<void> detach(const DomainFigures& domain);
     Expected<void> setLimit(const DomainFigures& domain, std::uint64_t bytes);
     Expected<void> clearLimit(const DomainFigures& domain);
+    /// maxStall 0: off.
+    Expected<void> setProactive(const DomainFigures& domain, double maxStall, std::uint64_t minResidentBytes);
+    Expected<memory::HeatMap> heat(const DomainFigures& domain, std::uint32_t pieces);
     /// resolution: "raw", "minute", "auto".
     Expected<std::vector<HistorySample>> history(const DomainFigures& domain,
                                                  std::chrono::system_clock::time_point since,

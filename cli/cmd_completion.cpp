@@ -12,7 +12,7 @@ constexpr const char* bashScript = R"bash(# bash completion for thermoctl
 _thermoctl()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=
-    local commands='list status attach detach limit history top doctor completion'
+    local commands='list status attach detach limit proactive heat history top doctor completion'
     local i
     for ((i = 1; i < COMP_CWORD; i++)); do
         [[ " $commands " == *" ${COMP_WORDS[i]} "* ]] && { command=${COMP_WORDS[i]}; break; }
@@ -26,12 +26,17 @@ _thermoctl()
         --bus) mapfile -t COMPREPLY < <(compgen -W 'system session' -- "$cur"); return ;;
         --resolution) mapfile -t COMPREPLY < <(compgen -W 'auto raw minute' -- "$cur"); return ;;
         --since) mapfile -t COMPREPLY < <(compgen -W '10m 1h 1d 1w' -- "$cur"); return ;;
-        --count | --interval | --rows) return ;;
+        --max-stall) mapfile -t COMPREPLY < <(compgen -W '0.1% 0.5% 1% 2%' -- "$cur"); return ;;
+        --min-resident) mapfile -t COMPREPLY < <(compgen -W '256M 512M 1G 2G' -- "$cur"); return ;;
+        --plot) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        --count | --interval | --rows | --pieces) return ;;
     esac
     if [[ $cur == -* ]]; then
         local options='--help --json --bus'
         case $command in
             list) options+=' --names' ;;
+            proactive) options+=' --max-stall --min-resident' ;;
+            heat) options+=' --pieces --plot' ;;
             history) options+=' --since --resolution --rows' ;;
             top) options+=' --count --interval' ;;
         esac
@@ -39,12 +44,14 @@ _thermoctl()
         return
     fi
     case $command in
-        status | attach | detach | limit | history | doctor)
+        status | attach | detach | limit | proactive | heat | history | doctor)
             if ((COMP_CWORD == i + 1)); then
                 local IFS=$'\n'
                 mapfile -t COMPREPLY < <(compgen -W "$(thermoctl list --names 2> /dev/null)" -- "$cur")
             elif [[ $command == limit ]] && ((COMP_CWORD == i + 2)); then
                 mapfile -t COMPREPLY < <(compgen -W 'none 256M 512M 1G 2G 4G 8G' -- "$cur")
+            elif [[ $command == proactive ]] && ((COMP_CWORD == i + 2)); then
+                mapfile -t COMPREPLY < <(compgen -W 'off' -- "$cur")
             fi
             ;;
         completion) mapfile -t COMPREPLY < <(compgen -W 'bash' -- "$cur") ;;

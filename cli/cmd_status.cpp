@@ -25,6 +25,7 @@ void printDomain(const DomainFigures& domain) {
     line("Managed", domain.managed ? "yes: attached whenever it runs" : "no");
     line("Memory", formatByteSize(domain.memoryBytes));
     line("Limit", domain.limitBytes == 0 ? "none" : formatByteSize(domain.limitBytes));
+    line("Proactive", proactiveText(domain));
     if (!domain.attached()) {
         line("Supported", domain.supported
                               ? style.paint("yes", Colour::good) + fmt::format(", by {}", domain.mechanism)
@@ -44,6 +45,7 @@ void printDomain(const DomainFigures& domain) {
     line("Faults", fmt::format("{} ({} staged, {} cold, {} zero)", domain.faults, domain.stagedFaults,
                                domain.coldFaults, domain.zeroFaults));
     line("Evicted", fmt::format("{} pages", domain.evictedPages));
+    line("Prefetched", fmt::format("{} pages", domain.prefetchedPages));
     line("Stall", fmt::format("{} now, {} since the attach", percent(domain.stallRatio),
                               duration(domain.stallNanoseconds)));
     line("Attach pause", fmt::format("{} us", domain.attachPauseMicroseconds));

@@ -10,9 +10,11 @@
 #include "cli/cmd_attach.h"
 #include "cli/cmd_completion.h"
 #include "cli/cmd_doctor.h"
+#include "cli/cmd_heat.h"
 #include "cli/cmd_history.h"
 #include "cli/cmd_limit.h"
 #include "cli/cmd_list.h"
+#include "cli/cmd_proactive.h"
 #include "cli/cmd_top.h"
 
 namespace thermocline::cli {
@@ -26,9 +28,11 @@ class CommandTest : public ::testing::Test {
         addAttachCommand(app_, common_);
         addCompletionCommand(app_, common_);
         addDoctorCommand(app_, common_);
+        addHeatCommand(app_, common_);
         addHistoryCommand(app_, common_);
         addLimitCommand(app_, common_);
         addListCommand(app_, common_);
+        addProactiveCommand(app_, common_);
         addTopCommand(app_, common_);
     }
     /// What the command does; stdout is kept in output_.
@@ -67,6 +71,28 @@ TEST_F(CommandTest, aBadSizeIsToldBeforeTheDaemonIsAsked) {
     }
 }
 
+TEST_F(CommandTest, aBadProactivePolicyIsToldBeforeTheDaemonIsAsked) {
+    const auto told = [&](const std::string& line, const std::string& words) {
+        const auto result = run("proactive vm --bus unix:path=/nonexistent/bus " + line);
+        ASSERT_FALSE(result) << line;
+        EXPECT_EQ(result.error().code, ExitCode::usage);
+        EXPECT_EQ(result.error().name, "InvalidArgument");
+        EXPECT_THAT(result.error().message, HasSubstr(words));
+    };
+    told("--max-stall little", "\"little\" is not a share of time");
+    told("--max-stall 0%", "thermoctl proactive vm off");
+    told("--max-stall 1% --min-resident 12X", "12X");
+}
+
+TEST_F(CommandTest, aHeatMapIsDrawnAsSvgOnly) {
+    for (const char* file : {"map.png", "map", "svg"}) {
+        const auto result = run(std::string("heat vm --bus unix:path=/nonexistent/bus --plot ") + file);
+        ASSERT_FALSE(result) << file;
+        EXPECT_EQ(result.error().code, ExitCode::usage);
+        EXPECT_THAT(result.error().message, HasSubstr("ends with .svg"));
+    }
+}
+
 TEST_F(CommandTest, aBadSpanIsToldBeforeTheDaemonIsAsked) {
     const auto result = run("history vm --since soon --bus unix:path=/nonexistent/bus");
     ASSERT_FALSE(result);
@@ -76,7 +102,9 @@ TEST_F(CommandTest, aBadSpanIsToldBeforeTheDaemonIsAsked) {
 
 TEST_F(CommandTest, withoutADaemonSaysHowToGetOne) {
     for (const char* line :
-         {"list", "attach vm", "limit vm 1G", "limit vm none", "history vm", "top", "doctor vm"})
+         {"list", "attach vm", "limit vm 1G", "limit vm none", "history vm", "top", "doctor vm",
+          "proactive vm", "proactive vm off", "proactive vm --max-stall 1% --min-resident 1G", "heat vm",
+          "heat vm --plot x.svg"})
         expectUnreachable(line);
 }
 
@@ -96,6 +124,10 @@ TEST_F(CommandTest, refusesWhatIsNoUsage) {
     EXPECT_THROW(app_.parse("limit vm"), CLI::RequiredError);
     EXPECT_THROW(app_.parse("list --what"), CLI::ExtrasError);
     EXPECT_THROW(app_.parse("top --interval 0"), CLI::ValidationError);
+    EXPECT_THROW(app_.parse("proactive"), CLI::RequiredError);
+    EXPECT_THROW(app_.parse("proactive vm on"), CLI::ValidationError);
+    EXPECT_THROW(app_.parse("proactive vm off --max-stall 1%"), CLI::ExcludesError);
+    EXPECT_THROW(app_.parse("heat vm --pieces many"), CLI::ConversionError);
     EXPECT_THROW(app_.parse("history vm --resolution weekly"), CLI::ValidationError);
 }
 

@@ -8,9 +8,11 @@
 #include "cli/cmd_completion.h"
 #include "cli/cmd_detach.h"
 #include "cli/cmd_doctor.h"
+#include "cli/cmd_heat.h"
 #include "cli/cmd_history.h"
 #include "cli/cmd_limit.h"
 #include "cli/cmd_list.h"
+#include "cli/cmd_proactive.h"
 #include "cli/cmd_status.h"
 #include "cli/cmd_top.h"
 #include "cli/output.h"
@@ -31,6 +33,7 @@ Examples:
   thermoctl doctor
   thermoctl attach web1
   thermoctl limit web1 2G
+  thermoctl proactive web1
   thermoctl top
   thermoctl detach web1
 )";
@@ -46,6 +49,8 @@ ExitCode run(int argc, char** argv) {
     addAttachCommand(app, common);
     addDetachCommand(app, common);
     addLimitCommand(app, common);
+    addProactiveCommand(app, common);
+    addHeatCommand(app, common);
     addHistoryCommand(app, common);
     addTopCommand(app, common);
     addDoctorCommand(app, common);

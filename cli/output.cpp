@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "cli/share.h"
 #include "common/byte_size.h"
 
 namespace thermocline::cli {
@@ -32,7 +33,7 @@ Style Style::of(std::FILE* stream) {
 
 std::string Style::paint(std::string_view text, Colour colour) const {
     if (!coloured_ || colour == Colour::none) return std::string(text);
-    constexpr std::array codes{"0", "32", "33", "31", "2", "1"};  // in the order of Colour
+    constexpr std::array codes{"0", "32", "33", "31", "2", "1", "36", "34"};  // in the order of Colour
     return fmt::format("\033[{}m{}\033[0m", codes.at(static_cast<std::size_t>(colour)), text);
 }
 
@@ -79,6 +80,14 @@ std::string sizeOrDash(std::uint64_t bytes) {
 std::string percent(double ratio) {
     constexpr double hundred = 100;
     return fmt::format("{:.1f} %", ratio * hundred);
+}
+
+std::string proactiveText(const DomainFigures& domain) {
+    if (domain.proactiveMaxStall == 0) return "off";
+    return fmt::format("at a stall of up to {}{}", formatShare(domain.proactiveMaxStall),
+                       domain.minResidentBytes == 0
+                           ? ""
+                           : fmt::format(", leaving {} in memory", formatByteSize(domain.minResidentBytes)));
 }
 
 std::string duration(std::uint64_t nanoseconds) {
@@ -160,12 +169,15 @@ nlohmann::json toJson(const DomainFigures& domain) {
             {"limit_bytes", domain.limitBytes},
             {"limit_met", domain.limitMet},
             {"limit_note", domain.limitNote},
+            {"proactive_max_stall", domain.proactiveMaxStall},
+            {"min_resident_bytes", domain.minResidentBytes},
             {"saved_bytes", domain.savedBytes()},
             {"faults", domain.faults},
             {"staged_faults", domain.stagedFaults},
             {"cold_faults", domain.coldFaults},
             {"zero_faults", domain.zeroFaults},
             {"evicted_pages", domain.evictedPages},
+            {"prefetched_pages", domain.prefetchedPages},
             {"stall_ns", domain.stallNanoseconds},
             {"stall_ratio", domain.stallRatio},
             {"attach_pause_us", domain.attachPauseMicroseconds},

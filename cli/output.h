@@ -16,7 +16,7 @@
 
 namespace thermocline::cli {
 
-enum class Colour { none, good, warning, bad, dim, bold };
+enum class Colour { none, good, warning, bad, dim, bold, cool, cold };
 
 /// Whether to colour: only on a terminal, and never with NO_COLOR set.
 class Style {
@@ -24,6 +24,8 @@ class Style {
     explicit Style(bool coloured) : coloured_(coloured) {}
     static Style of(std::FILE* stream);
     [[nodiscard]] std::string paint(std::string_view text, Colour colour) const;
+
+    [[nodiscard]] bool coloured() const { return coloured_; }
 
   private:
     bool coloured_;
@@ -59,6 +61,8 @@ Colour stateColour(std::string_view state);
 std::string sizeOrDash(std::uint64_t bytes);
 /// 0.0312 -> "3.1 %"
 std::string percent(double ratio);
+/// "off", or the stall that it may cost and what it leaves in memory.
+std::string proactiveText(const DomainFigures& domain);
 /// "9.3 ms", "1.2 s"
 std::string duration(std::uint64_t nanoseconds);
 /// One character per value, scaled from 0 to the highest. Empty for no values.

@@ -42,6 +42,17 @@ TEST(Output, figuresForPeople) {
     EXPECT_EQ(sparkline({}), "");
 }
 
+TEST(Output, saysWhatTheProactivePolicyIs) {
+    DomainFigures domain;
+    EXPECT_EQ(proactiveText(domain), "off");
+    domain.proactiveMaxStall = 0.005;
+    EXPECT_EQ(proactiveText(domain), "at a stall of up to 0.5 %");
+    domain.minResidentBytes = 64 << 20;
+    EXPECT_EQ(proactiveText(domain), "at a stall of up to 0.5 %, leaving 64.0 MiB in memory");
+    EXPECT_EQ(toJson(domain).at("proactive_max_stall"), 0.005);
+    EXPECT_EQ(toJson(domain).at("min_resident_bytes"), 64 << 20);
+}
+
 TEST(Output, savedIsWhatTheHostHasBack) {
     DomainFigures domain;
     domain.coldBytes = 100;
@@ -79,7 +90,7 @@ TEST(Output, jsonHasTheNamesOfTheProtocol) {
     EXPECT_EQ(json.at("name"), "vm");
     EXPECT_EQ(json.at("attach_pause_us"), 7);
     EXPECT_EQ(json.at("stall_ns"), 8);
-    EXPECT_EQ(json.size(), 31U);
+    EXPECT_EQ(json.size(), 34U);
     EXPECT_EQ(toJson(HistorySample{}).size(), 17U);
 }
 
