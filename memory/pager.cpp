@@ -368,24 +368,27 @@ HeatMap Pager::heat(std::size_t pieces) const {
     HeatMap map;
     const auto pages = firstPageOf(pages_.blocks());
     map.pieces.resize(std::clamp<std::size_t>(pieces, 1, pages));
-    for (PageNumber number = 0; number < pages; ++number) {
-        auto& piece = map.pieces[number * map.pieces.size() / pages];
-        const auto entry = pages_.peek(number);
-        switch (entry.state()) {
-            case PageState::absent:
-                break;
-            case PageState::resident:
-                ++(entry.heat().level > 0 || blocks_[blockOf(number)].heat.level > 0 ? piece.hot
-                                                                                     : piece.resident);
-                map.workingSetBytes += pageBytes;
-                break;
-            case PageState::staged:
-                ++piece.staged;
-                break;
-            case PageState::cold:
-            case PageState::filled:
-                ++piece.cold;
-                break;
+    for (BlockNumber block = 0; block < pages_.blocks(); ++block) {
+        const PriorityMutex::Patient lock(shard(block));
+        const bool hotBlock = blocks_[block].heat.level > 0;
+        for (auto number = firstPageOf(block); number < firstPageOf(block + 1); ++number) {
+            auto& piece = map.pieces[number * map.pieces.size() / pages];
+            const auto entry = pages_.get(number);
+            switch (entry.state()) {
+                case PageState::absent:
+                    break;
+                case PageState::resident:
+                    ++(hotBlock || entry.heat().level > 0 ? piece.hot : piece.resident);
+                    map.workingSetBytes += pageBytes;
+                    break;
+                case PageState::staged:
+                    ++piece.staged;
+                    break;
+                case PageState::cold:
+                case PageState::filled:
+                    ++piece.cold;
+                    break;
+            }
         }
     }
     return map;

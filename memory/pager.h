@@ -169,13 +169,13 @@ class Pager {
         PageCodec codec;
         std::vector<std::byte> buffer;
     };
-    static constexpr std::size_t shardCount = 64;
+    static constexpr std::size_t shardCount = 32;
     static constexpr std::size_t chunkPages =
         32;  ///< compressed or copied at a time: bounds how long a fault waits
     static constexpr std::size_t movePages = 64;   ///< moved at a time, likewise
     static constexpr std::size_t dropPages = 256;  ///< dropped at a time, at least
 
-    PriorityMutex& shard(BlockNumber block) { return shards_[block % shardCount]; }
+    PriorityMutex& shard(BlockNumber block) const { return shards_[block % shardCount]; }
     [[nodiscard]] MutablePageBytes page(Worker& worker, std::size_t index) const;
     [[nodiscard]] VmAddress staged(BlockNumber block) const { return area_.page(firstPageOf(block)); }
 
@@ -248,7 +248,7 @@ class Pager {
     Worker faultWorker_;
     Worker backgroundWorker_;
     PriorityMutex layout_;
-    std::array<PriorityMutex, shardCount> shards_;
+    mutable std::array<PriorityMutex, shardCount> shards_;
     std::vector<Block> blocks_;
     Counters counters_;
     std::vector<BlockNumber> blocksToDrop_;  // background thread

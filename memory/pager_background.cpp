@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <deque>
 #include <numeric>
 #include <utility>
 
@@ -21,6 +22,10 @@ namespace thermocline::memory {
 Result<void> Pager::registerGuest() {
     if (registered()) return {};
     const PriorityMutex::Patient layout(layout_);
+    // A fault that was read before the last unregistering may still be on its way: no entry changes under us.
+    std::deque<PriorityMutex::Patient> blocks;
+    for (auto& mutex : shards_)
+        blocks.emplace_back(mutex);
     for (const auto& extent : addresses_.extents())
         THERMOCLINE_TRY(guest_.registerMissing(extent.range()));
     // From here on pages appear only through us, and we are here; they vanish only after their REMOVE event

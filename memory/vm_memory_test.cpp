@@ -247,19 +247,15 @@ TEST_P(VmMemoryTest, aScanIsMetByPrefetchingAndKeepsEveryByte) {
     ASSERT_TRUE(vm_->setLimit(48 * mib));
     for (const std::string stride : {"1", "8"}) {
         for (int round = 0; round < 3; ++round) {
-            const auto before = vm_->status();
             ASSERT_TRUE(subject.command("touch 0 " + std::to_string(16384 / std::stoi(stride)) + " " + stride)
                             .starts_with("ok"));
-            const auto after = vm_->status();
-            if (after.coldFaults > before.coldFaults) {
-                EXPECT_GT(after.prefetchedPages - before.prefetchedPages,
-                          2 * (after.coldFaults - before.coldFaults))
-                    << "stride " << stride;
-            }
             EXPECT_EQ(subject.command("write 3000 2000"), "ok");
         }
-        EXPECT_EQ(subject.command("verify"), "ok 16384");
+        EXPECT_EQ(subject.command("verify"), "ok 16384");  // a scan, too
     }
+    const auto status = vm_->status();
+    EXPECT_GT(status.coldFaults, 0U);
+    EXPECT_GT(status.prefetchedPages, 4 * status.coldFaults);
     expectDetached(subject);
     EXPECT_EQ(subject.command("verify"), "ok 16384");
 }
