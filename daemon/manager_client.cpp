@@ -16,6 +16,20 @@ namespace {
 // Everything but a detach is answered at once; a manager that is silent this long hangs.
 constexpr std::chrono::seconds answerTimeout{10};
 
+/// Takes the answer as a T, of which there is a from_json.
+template <typename T>
+ManagerClient::Reply as(std::function<void(Result<T>)> reply) {
+    return [reply = std::move(reply)](Result<nlohmann::json> result) {
+        if (!result) return reply(tl::unexpected<Error>(std::move(result).error()));
+        try {
+            reply(result->get<T>());
+        } catch (const nlohmann::json::exception& error) {
+            reply(fail(ErrorCode::internal,
+                       fmt::format("the manager's answer is not understood: {}", error.what())));
+        }
+    };
+}
+
 }  // namespace
 
 Result<std::unique_ptr<ManagerClient>> ManagerClient::connect(EventLoop& loop,
@@ -51,41 +65,25 @@ ManagerClient::~ManagerClient() {
     *alive_ = false;
 }
 
-template <typename T>
-void ManagerClient::requestAs(const char* method, nlohmann::json params,
-                              std::optional<std::chrono::seconds> timeout,
-                              std::function<void(Result<T>)> reply) {
-    request(method, std::move(params), timeout, [reply = std::move(reply)](Result<nlohmann::json> result) {
-        if (!result) return reply(tl::unexpected<Error>(std::move(result).error()));
-        try {
-            reply(result->get<T>());
-        } catch (const nlohmann::json::exception& error) {
-            reply(fail(ErrorCode::internal,
-                       fmt::format("the manager's answer is not understood: {}", error.what())));
-        }
-    });
-}
-
 void ManagerClient::status(StatusReply reply) {
-    requestAs<manager::Status>("status", nullptr, answerTimeout, std::move(reply));
+    request("status", nullptr, answerTimeout, as<manager::Status>(std::move(reply)));
 }
 
 void ManagerClient::setLimit(std::uint64_t bytes, StatusReply reply) {
-    requestAs<manager::Status>("set-limit", {{"limit_bytes", bytes}}, answerTimeout, std::move(reply));
+    request("set-limit", {{"limit_bytes", bytes}}, answerTimeout, as<manager::Status>(std::move(reply)));
 }
 
 void ManagerClient::setProactive(double maxStall, std::uint64_t minResidentBytes, StatusReply reply) {
-    requestAs<manager::Status>("set-proactive",
-                               {{"max_stall", maxStall}, {"min_resident_bytes", minResidentBytes}},
-                               answerTimeout, std::move(reply));
+    request("set-proactive", {{"max_stall", maxStall}, {"min_resident_bytes", minResidentBytes}},
+            answerTimeout, as<manager::Status>(std::move(reply)));
 }
 
 void ManagerClient::heat(std::uint32_t pieces, HeatReply reply) {
-    requestAs<memory::HeatMap>("heat", {{"pieces", pieces}}, answerTimeout, std::move(reply));
+    request("heat", {{"pieces", pieces}}, answerTimeout, as<memory::HeatMap>(std::move(reply)));
 }
 
 void ManagerClient::detach(StatusReply reply) {
-    requestAs<manager::Status>("detach", nullptr, std::nullopt, std::move(reply));
+    request("detach", nullptr, std::nullopt, as<manager::Status>(std::move(reply)));
 }
 
 void ManagerClient::subscribe(std::function<void(Result<void>)> reply) {

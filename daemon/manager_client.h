@@ -70,10 +70,6 @@ class ManagerClient {
     ManagerClient(EventLoop& loop, UniqueFd socket, pid_t managerPid, Listener& listener);
     void request(const char* method, nlohmann::json params, std::optional<std::chrono::seconds> timeout,
                  Reply reply);
-    /// The answer as a T, of which there is a from_json.
-    template <typename T>
-    void requestAs(const char* method, nlohmann::json params, std::optional<std::chrono::seconds> timeout,
-                   std::function<void(Result<T>)> reply);
     void receive();
     void handlePacket(const std::string& packet);
     void answer(std::uint64_t id, Result<nlohmann::json> result);
