@@ -371,7 +371,10 @@ Step Pager::evictPages(BlockNumber block, Algorithm algorithm) {
             if (!pages_.get(firstPageOf(block) + i).incompressible()) wanted.push_back(i);
         });
     }
-    if (wanted.empty()) return Step::poor;
+    if (wanted.empty()) {
+        const auto step = unstageIncompressible(block);  // what could not be moved back the last time
+        return step == Step::gone ? step : Step::poor;
+    }
     auto step = Step::done;
     bool poor = false;
     for (std::size_t from = 0; from < wanted.size() && step == Step::done; from += chunkPages) {

@@ -13,9 +13,7 @@
 namespace thermocline::memory {
 namespace {
 
-/// After reclaim found nothing more to take it looks again this often: the guest may have made pages that
-/// compress.
-constexpr auto hopelessPause = std::chrono::seconds(1);
+constexpr auto longestHopelessPause = std::chrono::seconds(64);
 /// Host memory that bringing pages back leaves free.
 constexpr std::uint64_t hostReserveBytes = 64U << 20;
 constexpr std::size_t maxPassed = 64;
@@ -147,7 +145,13 @@ void Reclaimer::run() {
             continue;
         }
         if (!registerGuest()) continue;
-        if (budget_.limit() != 0) reclaim();
+        if (budget_.limit() != 0) {
+            reclaim();
+        } else {
+            pager_.keepCopies(false);
+            while (dropCopies()) {
+            }
+        }
         probe();
         tightenWhileIdle();
     }
@@ -159,7 +163,8 @@ void Reclaimer::run() {
 void Reclaimer::await() {
     std::unique_lock lock(mutex_);
     if (hopeless_ && !changed_) {
-        wake_.wait_for(lock, hopelessPause, [&] { return stop_ || changed_; });
+        wake_.wait_for(lock, hopelessPause_, [&] { return stop_ || changed_; });
+        hopelessPause_ = changed_ ? firstHopelessPause : std::min(2 * hopelessPause_, longestHopelessPause);
     } else {
         sleeping_ = true;
         if (proactive_)
@@ -255,6 +260,7 @@ void Reclaimer::reclaim() {
     const auto madeRoom = [&] {
         freed = true;
         hopeless_ = false;
+        hopelessPause_ = firstHopelessPause;
         budget_.reclaimed();
         guest_.roomMade();
     };

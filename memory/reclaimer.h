@@ -112,6 +112,10 @@ class Reclaimer {
     cpu_set_t allowedCpus_{};
     int avoidedCpu_ = -1;
     Clock::time_point avoidedSince_{};
+    /// After reclaim found nothing more to take it looks again, ever less often: the guest may have made
+    /// pages that compress.
+    static constexpr auto firstHopelessPause = std::chrono::seconds(1);
+    std::chrono::seconds hopelessPause_ = firstHopelessPause;
     PoolShare poolShare_;
     std::uint64_t inVain_ = 0;  // blocks evicted without a page of them going, one after the other
     Pressure pressure_ = Pressure::none;

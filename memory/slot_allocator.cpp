@@ -70,9 +70,13 @@ void SlotAllocator::free(Slot slot) {
     if (slab.used == slotsPerSlab(slab) && !slab.isolated) link(index);
     slab.taken[number / 64] &= ~(std::uint64_t{1} << (number % 64));
     usedBytes_ -= slot.bytes;
-    if (--slab.used != 0) return;
-    if (!slab.isolated) unlink(index);
-    slab.isolated = false;
+    if (--slab.used != 0 || slab.isolated) return;
+    unlink(index);
+    retire(index);
+}
+
+/// A slab without slots, in no list.
+void SlotAllocator::retire(std::uint32_t index) {
     empty_.push_back(index);
     if (empty_.size() > emptySlabsKept) {
         empty_.pop_back();
@@ -111,9 +115,11 @@ std::vector<Slot> SlotAllocator::slotsIn(std::uint32_t index) const {
 
 void SlotAllocator::putBack(std::uint32_t index) {
     auto& slab = slabs_[index];
-    if (!slab.isolated) return;  // it became empty, and may serve another class by now
     slab.isolated = false;
-    if (slab.used < slotsPerSlab(slab)) link(index);
+    if (slab.used == 0)
+        retire(index);
+    else if (slab.used < slotsPerSlab(slab))
+        link(index);
 }
 
 void SlotAllocator::trim() {

@@ -45,12 +45,13 @@ class SlotAllocator {
     /// REQUIRES: a slot that allocate() returned and that was not freed since.
     void free(Slot slot);
     /// Takes the emptiest slab out of use, where the others of its class have room for all that it holds: no
-    /// slot is handed out in it until putBack(). Nothing where no slab could be saved.
+    /// slot is handed out in it, and it is not given back, until putBack(). Nothing where no slab could be
+    /// saved.
     std::optional<std::uint32_t> isolate();
     /// The slots of a slab. Slots know their place, not how many bytes are used there: `bytes` is the
     /// class's.
     [[nodiscard]] std::vector<Slot> slotsIn(std::uint32_t slab) const;
-    /// An isolated slab that still has slots is in use again.
+    /// Ends isolate(): the slab is empty by now, or in use again.
     void putBack(std::uint32_t slab);
     /// Gives back the empty slabs that are kept.
     void trim();
@@ -72,6 +73,7 @@ class SlotAllocator {
     };
 
     std::optional<std::uint32_t> takeSlab();
+    void retire(std::uint32_t slab);
     void link(std::uint32_t slab);
     void unlink(std::uint32_t slab);
     [[nodiscard]] static std::uint32_t slotsPerSlab(const Slab& slab);

@@ -97,8 +97,9 @@ TEST(SlotAllocator, theEmptiestSlabCanBeEmptiedIntoTheOthers) {
         const auto to = allocator.allocate(slot.bytes);
         ASSERT_TRUE(to);
         EXPECT_NE(to->offset() / SlotAllocator::slabBytes, *slab);
-        allocator.free(slot);
     }
+    for (const auto slot : inSlab)
+        allocator.free(slot);
     const auto before = allocator.slabBytesInUse();
     allocator.putBack(*slab);
     allocator.trim();
