@@ -4,9 +4,13 @@
 
 #include "memory/pager.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/syscall.h>
 
+#include <array>
+#include <cstdlib>
 #include <filesystem>
 #include <future>
 #include <thread>
@@ -116,6 +120,80 @@ TEST(Pager, aDamagedSlotLeavesTheThreadWaitingRatherThanFedGarbage) {
     EXPECT_EQ(rig.pager().pages().get(100).state(), PageState::cold) << "the evidence was thrown away";
     ASSERT_TRUE(subject.command("touch 101 1000 1").starts_with("ok")) << "other pages must not suffer";
     subject.kill();
+}
+
+/// A file on a disk, since a tmpfs has no O_DIRECT.
+class DiskFile {
+  public:
+    ~DiskFile() { std::filesystem::remove(path_); }
+    [[nodiscard]] const std::string& path() const { return path_; }
+
+  private:
+    std::string path_ =
+        (std::filesystem::read_symlink("/proc/self/exe").parent_path() / "direct-io.data").string();
+};
+
+/// THERMOCLINE_DIRECT_IO_EVICTIONS=10000000 makes it the long form.
+TEST(Pager, whatADeviceWritesIntoAPageThatIsBeingEvictedIsNeverLost) {
+    const char* wanted = std::getenv("THERMOCLINE_DIRECT_IO_EVICTIONS");
+    const std::uint64_t evictions = wanted != nullptr ? std::stoull(wanted) : 20000;
+    const DiskFile file;
+    SubjectProcess subject(4 * mib, false);
+    ASSERT_EQ(subject.command("fill 1 plain"), "ok");
+    PagerRig rig(subject);
+    rig.serve();
+    ASSERT_EQ(subject.command("read-directly " + file.path() + " 4 1024"), "ok");
+    const auto& evicted = rig.pager().counters().evictedPages;
+    while (evicted < evictions) {
+        rig.stageAll();
+        rig.evictAll();
+    }
+    ASSERT_EQ(subject.command("await 1000"), "ok");
+    const auto result = subject.command("stop");
+    EXPECT_TRUE(result.starts_with("ok ")) << result;
+}
+
+/// The same reads, with pages taken as they must not be: copied, then dropped, without asking whether a
+/// device is about to write to them. Shows that the test above can fail.
+TEST(Pager, aDeviceWritingIntoAPageThatIsCopiedAwayIsNoticedByTheReader) {
+    const DiskFile file;
+    constexpr std::uint64_t pages = 16;
+    SubjectProcess subject(4 * mib, false);
+    ASSERT_EQ(subject.command("fill 1 plain"), "ok");
+    PagerRig rig(subject);
+    const auto ram = subject.guestRam()[0];
+    ASSERT_TRUE(rig.guest().registerMissing(ram));
+    std::array<std::array<std::byte, pageBytes>, pages> copies{};
+    std::atomic<bool> stop{false};
+    std::thread handler([&] {
+        pollfd polled{rig.guest().fd(), POLLIN, 0};
+        uffd_msg message{};
+        std::size_t copied = 0;
+        while (!stop) {
+            if (::poll(&polled, 1, 10) <= 0 || rig.guest().read({&message, 1}) == 0) continue;
+            if (message.event != UFFD_EVENT_PAGEFAULT) continue;
+            const VmAddress address{message.arg.pagefault.address & ~(std::uint64_t{pageBytes} - 1)};
+            while (rig.guest().copy(address, copies[(address - ram.start) / pageBytes], copied) ==
+                   Populate::retry)
+                std::this_thread::yield();
+        }
+    });
+    ASSERT_EQ(subject.command("read-directly " + file.path() + " 4 16"), "ok");
+    const UniqueFd memory(::open(("/proc/" + std::to_string(subject.pid()) + "/mem").c_str(), O_RDONLY));
+    bool noticed = false;
+    for (int tries = 0; tries < 200000 && !noticed; ++tries) {
+        const auto page = static_cast<std::uint64_t>(tries) % pages;
+        const auto address = static_cast<off_t>(ram.start.value + page * pageBytes);
+        if (::pread(memory.get(), copies[page].data(), pageBytes, address) != static_cast<ssize_t>(pageBytes))
+            continue;
+        ASSERT_EQ(subject.command("discard " + std::to_string(page) + " 1"), "ok");
+        noticed = subject.command("problem") != "ok";
+    }
+    EXPECT_TRUE(noticed);
+    EXPECT_TRUE(subject.command("stop").starts_with("bad bytes"));
+    stop = true;
+    handler.join();
+    (void)rig.guest().unregister(ram);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "memory/status.h"
 
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 namespace thermocline::memory {
 namespace {
@@ -36,6 +37,11 @@ void eachField(Visit&& visit, S& s) {
     visit("manager_rss_bytes", s.managerRssBytes);
 }
 
+/// What a manager that was started before an upgrade of the daemon does not know.
+bool addedLater(std::string_view field) {
+    return field == "prefetched_pages" || field == "proactive_max_stall" || field == "min_resident_bytes";
+}
+
 }  // namespace
 
 void to_json(nlohmann::json& json, const Status& status) {
@@ -44,7 +50,10 @@ void to_json(nlohmann::json& json, const Status& status) {
 }
 
 void from_json(const nlohmann::json& json, Status& status) {
-    eachField([&](const char* name, auto& value) { json.at(name).get_to(value); }, status);
+    const auto read = [&](const char* name, auto& value) {
+        if (json.contains(name) || !addedLater(name)) json.at(name).get_to(value);
+    };
+    eachField(read, status);
 }
 
 }  // namespace thermocline::memory

@@ -5,6 +5,7 @@
 // commands from standard input, answers each with one line. Built without sanitizers: it is what gets
 // infected.
 
+#include <fcntl.h>
 #include <linux/io_uring.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -19,6 +20,8 @@
 #include <cstdio>
 #include <cstring>
 #include <iostream>
+#include <memory>
+#include <mutex>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -130,6 +133,12 @@ class Memory {
     }
 
     [[nodiscard]] std::size_t pages() const { return generation_.size(); }
+    [[nodiscard]] std::byte* at(std::size_t page) const { return base_ + page * pageBytes; }
+    /// What these pages hold is somebody else's business from now on.
+    void forget(std::size_t first, std::size_t count) {
+        for (auto page = first; page < first + count; ++page)
+            generation_[page] = expectNothing;
+    }
 
   private:
     void content(std::size_t page, std::uint32_t generation, std::uint64_t* words) const {
@@ -155,41 +164,10 @@ class Memory {
     bool noise_ = false;
 };
 
-/// Threads that verify, rewrite and discard random pages, each its own share, until stopped; and one that
-/// only reads everybody's pages, so that pages are faulted on while they are being discarded.
-class Hammer {
+/// Threads that do something again and again, until one of them has found something wrong or they are
+/// stopped.
+class Workers {
   public:
-    Hammer(Memory& memory, unsigned threads) {
-        threads_.emplace_back([this, &memory] {
-            for (auto state = mix(0); !stop_; state = mix(state))
-                memory.touch((state >> 8) % memory.pages(), 1, 1);
-        });
-        for (unsigned t = 0; t < threads; ++t) {
-            threads_.emplace_back([this, &memory, t, threads] {
-                auto state = mix(t + 1);
-                while (!stop_) {
-                    state = mix(state);
-                    const auto page = (state >> 8) % (memory.pages() / threads) * threads + t;
-                    std::string problem;
-                    if (!memory.verify(page, problem)) {
-                        bad_ = true;
-                        problem_ = problem;
-                        return;
-                    }
-                    if ((state & 3) == 0) memory.bump(page);
-                    if ((state & 0x1f) == 5) {
-                        memory.discard(page, 1);
-                        if (!memory.verify(page, problem)) {
-                            bad_ = true;
-                            problem_ = problem;
-                            return;
-                        }
-                    }
-                    operations_.fetch_add(1, std::memory_order_relaxed);
-                }
-            });
-        }
-    }
     std::string stop() {
         stop_ = true;
         for (auto& thread : threads_)
@@ -197,11 +175,87 @@ class Hammer {
         return bad_ ? problem_ : "ok " + std::to_string(operations_.load());
     }
     [[nodiscard]] std::uint64_t operations() const { return operations_; }
+    [[nodiscard]] std::string problem() const { return bad_ ? problem_ : "ok"; }
+
+    /// Threads that verify, rewrite and discard random pages, each its own share; and one that only reads
+    /// everybody's pages, so that pages are faulted on while they are being discarded.
+    void hammer(Memory& memory, unsigned threads) {
+        start(0, [&memory](std::uint64_t random) {
+            memory.touch((random >> 8) % memory.pages(), 1, 1);
+            return false;
+        });
+        for (unsigned t = 0; t < threads; ++t) {
+            start(t + 1, [this, &memory, t, threads](std::uint64_t random) {
+                const auto page = (random >> 8) % (memory.pages() / threads) * threads + t;
+                std::string problem;
+                if (!memory.verify(page, problem)) return wrong(problem);
+                if ((random & 3) == 0) memory.bump(page);
+                if ((random & 0x1f) == 5) {
+                    memory.discard(page, 1);
+                    if (!memory.verify(page, problem)) return wrong(problem);
+                }
+                return true;
+            });
+        }
+    }
+
+    /// Threads that have pages of `file` (made here) written straight into the first `pages` pages of memory
+    /// by the device (O_DIRECT), each into its own share, and check what came.
+    std::string readDirectly(Memory& memory, const std::string& file, unsigned threads, std::size_t pages) {
+        constexpr std::uint64_t filePages = 1024;
+        const int out = ::open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        for (std::uint64_t page = 0; page < filePages; ++page) {
+            const auto bytes = filePage(page);
+            if (::write(out, bytes.data(), pageBytes) != static_cast<ssize_t>(pageBytes))
+                return std::string("error ") + std::strerror(errno);
+        }
+        ::fsync(out);
+        ::close(out);
+        const int in = ::open(file.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
+        if (in < 0) return std::string("error O_DIRECT: ") + std::strerror(errno);
+        memory.forget(0, pages);
+        for (unsigned t = 0; t < threads; ++t) {
+            start(t, [this, &memory, in, t, threads, pages](std::uint64_t random) {
+                auto* target = memory.at((random >> 8) % (pages / threads) * threads + t);
+                const auto page = (random >> 40) % filePages;
+                if (::pread(in, target, pageBytes, static_cast<off_t>(page * pageBytes)) !=
+                    static_cast<ssize_t>(pageBytes))
+                    return wrong(std::string("error ") + std::strerror(errno));
+                if (std::memcmp(target, filePage(page).data(), pageBytes) != 0)
+                    return wrong("bad bytes after reading page " + std::to_string(page) + " of the file");
+                return true;
+            });
+        }
+        return "ok";
+    }
 
   private:
+    /// `once(random)`: true where it counts as an operation.
+    template <typename Once>
+    void start(std::uint64_t seed, Once once) {
+        threads_.emplace_back([this, seed, once] {
+            for (auto random = mix(seed); !stop_ && !bad_; random = mix(random))
+                if (once(random)) operations_.fetch_add(1, std::memory_order_relaxed);
+        });
+    }
+    bool wrong(const std::string& problem) {
+        const std::lock_guard lock(mutex_);
+        if (!bad_) problem_ = problem;
+        bad_ = true;
+        return false;
+    }
+    static std::vector<std::uint64_t> filePage(std::uint64_t page) {
+        std::vector<std::uint64_t> words(pageBytes / 8);
+        for (std::size_t i = 0; i < words.size(); ++i)
+            words[i] =
+                i % 4 == 0 ? mix(page << 20 | i) : page + i;  // compressible, or it would not be evicted
+        return words;
+    }
+
     std::atomic<bool> stop_{false};
     std::atomic<bool> bad_{false};
     std::atomic<std::uint64_t> operations_{0};
+    std::mutex mutex_;
     std::string problem_;
     std::vector<std::thread> threads_;
 };
@@ -211,7 +265,7 @@ class Hammer {
 int main() {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that is killed must not leave a hammering process behind
     Memory memory;
-    std::unique_ptr<Hammer> hammer;
+    std::unique_ptr<Workers> workers;
     std::vector<std::thread> background;
     for (std::string line; std::getline(std::cin, line);) {
         std::istringstream words(line);
@@ -262,14 +316,21 @@ int main() {
             ::close(static_cast<int>(a));
         } else if (command == "hammer") {
             words >> a;
-            hammer = std::make_unique<Hammer>(memory, static_cast<unsigned>(a));
+            workers = std::make_unique<Workers>();
+            workers->hammer(memory, static_cast<unsigned>(a));
+        } else if (command == "read-directly") {  // FILE THREADS PAGES
+            words >> mode >> a >> b;
+            workers = std::make_unique<Workers>();
+            answer = workers->readDirectly(memory, mode, static_cast<unsigned>(a), b);
         } else if (command == "await") {  // until so many operations were done
             words >> a;
-            while (hammer->operations() < a)
+            while (workers->operations() < a)
                 std::this_thread::yield();
+        } else if (command == "problem") {  // has one of the workers found something wrong?
+            answer = workers->problem();
         } else if (command == "stop") {
-            answer = hammer->stop();
-            hammer.reset();
+            answer = workers->stop();
+            workers.reset();
         } else {
             answer = "error unknown command " + command;
         }
