@@ -209,6 +209,14 @@ Step Pager::dropLater(BlockNumber block) {
 }
 
 Step Pager::dropAllLeftovers() {
+    // Those of faults on staged pages, too, once they are as many.
+    if (leftoverPages() >= pagesToDrop_ + dropPages) {
+        blocksToDrop_.clear();
+        for (BlockNumber block = 0; block < blocks_.size(); ++block) {
+            const PriorityMutex::Patient lock(shard(block));
+            if (blocks_[block].leftover.any()) blocksToDrop_.push_back(block);
+        }
+    }
     pagesToDrop_ = 0;
     while (!blocksToDrop_.empty()) {
         struct Drop {

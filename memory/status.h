@@ -13,24 +13,24 @@ namespace thermocline::memory {
 
 /// State and figures of one attached VM. Sizes in bytes; counters run from the attach on.
 struct Status {
-    pid_t pid = 0;                       ///< the VM's process
-    std::string state = "attaching";     ///< attaching, attached, detaching, detached, gone
-    std::string mechanism;               ///< "move": UFFDIO_MOVE staging
-    std::uint64_t memoryBytes = 0;       ///< guest RAM under management
-    std::uint64_t residentBytes = 0;     ///< in the guest's RAM now
-    std::uint64_t stagedBytes = 0;       ///< moved aside, not yet compressed (still in memory)
-    std::uint64_t coldBytes = 0;         ///< guest bytes that live compressed in the store
-    std::uint64_t storeBytes = 0;        ///< memory that the store takes for them
-    std::uint64_t metadataBytes = 0;     ///< page map and store index
-    std::uint64_t usedBytes = 0;         ///< resident + staged + store + metadata: what the limit bounds
-    std::uint64_t limitBytes = 0;        ///< hard limit; 0 = none
-    bool limitMet = true;                ///< false while used is above the limit
-    std::string limitNote;               ///< why it is not met, for a person; empty otherwise
-    std::uint64_t faults = 0;            ///< page faults served, all kinds
-    std::uint64_t stagedFaults = 0;      ///< ... on staged pages
-    std::uint64_t coldFaults = 0;        ///< ... on cold pages
-    std::uint64_t zeroFaults = 0;        ///< ... on pages never touched or given back by the guest
-    std::uint64_t evictedPages = 0;      ///< 4 KiB pages made cold
+    pid_t pid = 0;                    ///< the VM's process
+    std::string state = "attaching";  ///< attaching, attached, detaching, detached, gone
+    std::string mechanism;            ///< "move": UFFDIO_MOVE staging
+    std::uint64_t memoryBytes = 0;    ///< guest RAM under management
+    std::uint64_t residentBytes = 0;  ///< in the guest's RAM now
+    std::uint64_t stagedBytes = 0;    ///< moved aside, not yet compressed (still in memory)
+    std::uint64_t coldBytes = 0;      ///< guest bytes that live compressed in the store
+    std::uint64_t storeBytes = 0;     ///< memory that the store takes for them
+    std::uint64_t metadataBytes = 0;  ///< page map and store index
+    std::uint64_t usedBytes = 0;      ///< all of these, and copies about to be dropped: what the limit bounds
+    std::uint64_t limitBytes = 0;     ///< hard limit; 0 = none
+    bool limitMet = true;             ///< false while used is above the limit
+    std::string limitNote;            ///< why it is not met, for a person; empty otherwise
+    std::uint64_t faults = 0;         ///< page faults served, all kinds
+    std::uint64_t stagedFaults = 0;   ///< ... on staged pages
+    std::uint64_t coldFaults = 0;     ///< ... on cold pages
+    std::uint64_t zeroFaults = 0;     ///< ... on pages never touched or given back by the guest
+    std::uint64_t evictedPages = 0;   ///< 4 KiB pages made cold
     std::uint64_t stallNanoseconds = 0;  ///< time in which at least one fault was being served
     std::uint64_t prefetchedPages = 0;   ///< 4 KiB pages brought back unasked, with a fault nearby
     double proactiveMaxStall = 0;  ///< the proactive policy's stall, a share of time; 0 = no such policy

@@ -90,10 +90,9 @@ TEST_P(VmMemoryTest, limitTouchLiftDetachKeepEveryByte) {
     auto status = vm_->status();
     EXPECT_GT(status.coldBytes, 40 * mib);
     EXPECT_LT(status.storeBytes, status.coldBytes * 7 / 10);
-    // Copies in the staging area that are being dropped count as staged, too: at most a block's worth at a
-    // time.
-    EXPECT_GE(status.residentBytes + status.stagedBytes + status.coldBytes, 128 * mib);
-    EXPECT_LE(status.residentBytes + status.stagedBytes + status.coldBytes, 130 * mib);
+    const auto pages = status.residentBytes + status.stagedBytes + status.coldBytes;
+    EXPECT_LE(pages, 128 * mib);
+    EXPECT_GE(pages, 126 * mib) << "more than a block on its way";
     EXPECT_EQ(subject.command("verify"), "ok 32768");
     EXPECT_EQ(subject.command("write 1000 20000"), "ok");
     EXPECT_EQ(subject.command("verify"), "ok 32768");
