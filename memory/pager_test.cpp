@@ -15,6 +15,7 @@
 #include <future>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "memory/process_map.h"
 #include "memory/testing/pager_rig.h"
@@ -169,13 +170,17 @@ TEST(Pager, aDeviceWritingIntoAPageThatIsCopiedAwayIsNoticedByTheReader) {
         pollfd polled{rig.guest().fd(), POLLIN, 0};
         uffd_msg message{};
         std::size_t copied = 0;
+        std::vector<VmAddress> pending;
         while (!stop) {
-            if (::poll(&polled, 1, 10) <= 0 || rig.guest().read({&message, 1}) == 0) continue;
-            if (message.event != UFFD_EVENT_PAGEFAULT) continue;
-            const VmAddress address{message.arg.pagefault.address & ~(std::uint64_t{pageBytes} - 1)};
-            while (rig.guest().copy(address, copies[(address - ram.start) / pageBytes], copied) ==
-                   Populate::retry)
-                std::this_thread::yield();
+            ::poll(&polled, 1, pending.empty() ? 10 : 0);
+            // As long as an event has not been read, no fault can be answered (EAGAIN).
+            while (rig.guest().read({&message, 1}) == 1)
+                if (message.event == UFFD_EVENT_PAGEFAULT)
+                    pending.push_back({message.arg.pagefault.address & ~(std::uint64_t{pageBytes} - 1)});
+            std::erase_if(pending, [&](VmAddress address) {
+                const auto& bytes = copies[(address - ram.start) / pageBytes];
+                return rig.guest().copy(address, bytes, copied) != Populate::retry;
+            });
         }
     });
     ASSERT_EQ(subject.command("read-directly " + file.path() + " 4 16"), "ok");
