@@ -31,8 +31,8 @@ def test_direct_io_lands_where_it_belongs(thermocline, guest_with_disk):
     domain.wait_for_limit()
     guest.spin(threads=1, write_percent=20)  # so that the limit keeps biting
     pages = _DISK_BYTES // 4096
-    assert guest.channel.request(f"disk write {_SEED}", seconds=240)["pages"] == pages
-    assert guest.channel.request(f"disk read {_SEED} 6", seconds=240)["pages"] == 6 * pages
+    assert guest.channel.request(f"disk write {_SEED}", seconds=600)["pages"] == pages
+    assert guest.channel.request(f"disk read {_SEED} 6", seconds=600)["pages"] == 6 * pages
     guest.stop_spinning()
     guest.verify()
     domain.detach()
