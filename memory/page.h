@@ -87,6 +87,22 @@ class BlockMask {
             first = end;
         }
     }
+    constexpr BlockMask& operator|=(const BlockMask& other) {
+        for (std::size_t w = 0; w < words_.size(); ++w)
+            words_[w] |= other.words_[w];
+        return *this;
+    }
+    constexpr BlockMask& operator&=(const BlockMask& other) {
+        for (std::size_t w = 0; w < words_.size(); ++w)
+            words_[w] &= other.words_[w];
+        return *this;
+    }
+    /// Without the pages of `other`.
+    constexpr BlockMask& operator-=(const BlockMask& other) {
+        for (std::size_t w = 0; w < words_.size(); ++w)
+            words_[w] &= ~other.words_[w];
+        return *this;
+    }
     [[nodiscard]] constexpr Words& words() { return words_; }
     [[nodiscard]] constexpr const Words& words() const { return words_; }
 

@@ -1,22 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "memory/pager.h"
 
-#include <fmt/format.h>
 #include <spdlog/spdlog.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <deque>
+#include <numeric>
 #include <utility>
 
 namespace thermocline::memory {
-namespace {
-
-constexpr unsigned faultsUntilNextHugeTry = 512;
-
-alignas(pageBytes) constexpr std::array<std::byte, pageBytes> zeros{};
-
-}  // namespace
 
 Step stepOf(int error) {
     switch (error) {
@@ -64,305 +57,42 @@ MutablePageBytes Pager::page(Worker& worker, std::size_t index) const {
     return MutablePageBytes(worker.buffer.data() + index * pageBytes, pageBytes);
 }
 
-// ----------------------------------------------------------------------------------------------------------
-// fault thread
-
-bool Pager::needsRoom(VmAddress address) const {
-    const auto number = addresses_.pageAt(address);
-    if (!number) return false;
-    const auto state = pages_.peek(*number).state();
-    return state != PageState::staged && state != PageState::resident;
-}
-
-bool Pager::inStore(VmAddress address) const {
-    const auto number = addresses_.pageAt(address);
-    if (!number) return false;
-    return pages_.peek(*number).stored();
-}
-
-std::optional<BlockNumber> Pager::blockAt(VmAddress address) const {
-    const auto number = addresses_.pageAt(address);
-    return number ? std::optional(blockOf(*number)) : std::nullopt;
-}
-
-std::uint64_t Pager::prefetch(VmAddress first, std::int64_t strideBytes, std::uint64_t count) {
-    const bool contiguous = strideBytes == static_cast<std::int64_t>(pageBytes);
-    if (strideBytes == -static_cast<std::int64_t>(pageBytes)) {
-        first.value -= (count - 1) * pageBytes;
-        return prefetch(first, pageBytes, count);
+Result<void> Pager::registerGuest() {
+    if (registered()) return {};
+    const PriorityMutex::Patient layout(layout_);
+    // A fault that was read before the last unregistering may still be on its way: no entry changes under us.
+    std::deque<PriorityMutex::Patient> blocks;
+    for (auto& mutex : shards_)
+        blocks.emplace_back(mutex);
+    for (const auto& extent : addresses_.extents())
+        THERMOCLINE_TRY(guest_.registerMissing(extent.range()));
+    // From here on pages appear only through us, and we are here; they vanish only after their REMOVE event
+    // was read, which takes the lock that we hold. So the scan sees a state that holds until we let go.
+    pages_.setAll(0, firstPageOf(pages_.blocks()), PageEntry::absent());
+    for (const auto& extent : addresses_.extents()) {
+        THERMOCLINE_TRY(memory_.forEachPopulated(extent.range(), [&](VmRange run) {
+            pages_.setAll(extent.first + (run.start - extent.start) / pageBytes, run.bytes / pageBytes,
+                          PageEntry::resident());
+        }));
     }
-    std::uint64_t brought = 0;
-    for (std::uint64_t i = 0; i < count;) {
-        const VmAddress address{first.value + i * static_cast<std::uint64_t>(strideBytes)};
-        const auto number = addresses_.pageAt(address);
-        if (!number) break;
-        // As far as addresses are contiguous, within a block and in one buffer.
-        std::size_t pages = 1;
-        if (contiguous) {
-            const auto here = addresses_.within({address, (count - i) * pageBytes}).front();
-            pages =
-                std::min({here.pages, count - i, firstPageOf(blockOf(*number) + 1) - *number, chunkPages});
-        }
-        const PriorityMutex::Urgent lock(shard(blockOf(*number)));
-        const auto got = bringStored(faultWorker_, *number, address, pages);
-        brought += got.pages;
-        if (got.last != Populate::done && got.last != Populate::present) break;
-        i += pages;
-    }
-    counters_.prefetchedPages.fetch_add(brought, std::memory_order_relaxed);
-    return brought;
+    registered_ = true;
+    return {};
 }
 
-bool Pager::prefetchBlock(VmAddress address) {
-    const auto number = addresses_.pageAt(address);
-    if (!number || freshRefused_ > 0) return false;
-    const auto block = blockOf(*number);
-    const auto whole = addresses_.wholeBlock(block);
-    if (!whole) return false;
-    const PriorityMutex::Urgent lock(shard(block));
-    if (pages_.pagesIn(block, PageState::cold).count() + pages_.pagesIn(block, PageState::filled).count() !=
-        pagesPerBlock)
+Result<bool> Pager::unregisterGuest() {
+    if (!registered()) return true;
+    const PriorityMutex::Patient layout(layout_);
+    if (pages_.count(PageState::staged) + pages_.count(PageState::cold) + pages_.count(PageState::filled) +
+            copyBytes() !=
+        0)
         return false;
-    std::vector<PageEntry> entries;
-    if (!makeFreshHuge(faultWorker_)) {
-        freshRefused_ = faultsUntilNextHugeTry;
-        return false;
-    }
-    while (entries.size() < pagesPerBlock) {
-        if (fillFresh(faultWorker_, block, entries)) continue;
-        emptyFresh(faultWorker_);
-        return false;
-    }
-    const auto step = moveFreshIn(faultWorker_, block, *whole);
-    if (step != Step::done) return false;
-    counters_.prefetchedPages.fetch_add(pagesPerBlock, std::memory_order_relaxed);
+    // A fault that the other thread is about to serve meets an unregistered range: unregistering woke its
+    // thread, and the kernel serves it (Populate::unmapped).
+    registered_ = false;
+    for (const auto& extent : addresses_.extents())
+        THERMOCLINE_TRY(guest_.unregister(extent.range()));
     return true;
 }
-
-Served Pager::serve(VmAddress address, bool write, bool roomForHuge) {
-    address.value &= ~(std::uint64_t{pageBytes} - 1);
-    const auto number = addresses_.pageAt(address);
-    if (!number) {
-        // Not guest RAM (any more): an address that mremap left behind. Zeros are what the kernel would give.
-        // Where a REMAP to this very address is still to be read, the kernel answers EAGAIN and we come back
-        // after reading it.
-        switch (guest_.zeroPage(address)) {
-            case Populate::retry:
-                return Served::retry;
-            case Populate::gone:
-                return Served::gone;
-            default:
-                guest_.wake({address, pageBytes});
-                return Served::done;
-        }
-    }
-    const auto block = blockOf(*number);
-    const PriorityMutex::Urgent lock(shard(block));
-    const auto entry = pages_.get(*number);
-    switch (entry.state()) {
-        case PageState::absent:
-            return serveAbsent(*number, address, write, roomForHuge);
-        case PageState::staged:
-            return serveStaged(*number, address);
-        case PageState::cold:
-        case PageState::filled:
-            return serveStored(*number, address);
-        case PageState::resident:
-            break;
-    }
-    // Another thread's fault on the same page was served first. Should the page be missing nevertheless, the
-    // kernel took it without telling (there is no such way today), and zeros are what it would have given.
-    if (!memory_.populated(address)) {
-        release(entry);
-        pages_.set(*number, PageEntry::absent());
-        return serveAbsent(*number, address, write, false);
-    }
-    counters_.spuriousFaults.fetch_add(1, std::memory_order_relaxed);
-    guest_.wake({address, pageBytes});
-    return Served::done;
-}
-
-Served Pager::populate(PageNumber number, VmAddress address, PageBytes bytes) {
-    std::size_t copied = 0;
-    switch (guest_.copy(address, bytes, copied)) {
-        case Populate::present:  // a page that is there counts
-            guest_.wake({address, pageBytes});
-            [[fallthrough]];
-        case Populate::done:
-            cameBack(number, true);
-            return Served::done;
-        case Populate::retry:
-        case Populate::failed:
-            return Served::retry;  // no memory: the thread waits, as it would in the kernel
-        case Populate::unmapped:
-            // Unregistered: that woke the thread, and the kernel serves it. Unmapped: its event is about to
-            // be read.
-            return registered() ? Served::retry : Served::done;
-        case Populate::gone:
-            return Served::gone;
-    }
-    return Served::gone;
-}
-
-bool Pager::makeFreshHuge(Worker& worker) {
-    worker.lane->populate(worker.fresh.start);
-    if (worker.lane->run().empty()) return false;
-    if (memory_.isHuge(worker.fresh.start)) return true;
-    emptyFresh(worker);
-    return false;
-}
-
-void Pager::emptyFresh(Worker& worker) {
-    worker.lane->advise(worker.fresh, MADV_DONTNEED);
-    worker.lane->run();
-}
-
-Served Pager::serveAbsent(PageNumber number, VmAddress address, bool write, bool roomForHuge) {
-    const auto block = blockOf(number);
-    const auto whole = addresses_.wholeBlock(block);
-    if (freshRefused_ > 0) --freshRefused_;
-    if (roomForHuge && whole && freshRefused_ == 0 &&
-        pages_.pagesIn(block, PageState::absent).count() == pagesPerBlock) {
-        // As the kernel would: a block that was never touched starts as one huge page. Fresh is all zeros:
-        // only populate() ever writes there, and a huge page leaves it whole.
-        if (makeFreshHuge(faultWorker_)) {
-            const auto moved = moveIn(faultWorker_, block, *whole, faultWorker_.fresh.start, allPages());
-            if (moved.step == Step::gone) return Served::gone;
-            if (moved.step != Step::done) emptyFresh(faultWorker_);
-            if (moved.pages.test(number % pagesPerBlock)) {
-                counters_.zeroFaults.fetch_add(1, std::memory_order_relaxed);
-                return Served::done;
-            }
-            if (moved.step == Step::retry) return Served::retry;
-        }
-        freshRefused_ = faultsUntilNextHugeTry;
-    }
-    if (write) {
-        const auto served = populate(number, address, PageBytes(zeros));
-        if (served == Served::done) counters_.zeroFaults.fetch_add(1, std::memory_order_relaxed);
-        return served;
-    }
-    switch (guest_.zeroPage(address)) {
-        case Populate::present:
-            guest_.wake({address, pageBytes});
-            [[fallthrough]];
-        case Populate::done:
-            pages_.set(number, PageEntry::resident());
-            counters_.zeroFaults.fetch_add(1, std::memory_order_relaxed);
-            return Served::done;
-        case Populate::gone:
-            return Served::gone;
-        case Populate::unmapped:
-            return registered() ? Served::retry : Served::done;
-        case Populate::retry:
-        case Populate::failed:
-            break;
-    }
-    return Served::retry;
-}
-
-Served Pager::serveStaged(PageNumber number, VmAddress address) {
-    const auto block = blockOf(number);
-    auto& state = blocks_[block];
-    if (state.stagedWhole) {
-        const auto whole = addresses_.wholeBlock(block);
-        if (whole) {
-            const auto moved = moveIn(faultWorker_, block, *whole, staged(block), allPages());
-            if (moved.pages.any()) {
-                state.stagedWhole = false;
-                state.heat = state.heat.touched();
-            }
-            if (moved.step == Step::gone) return Served::gone;
-            if (moved.pages.test(number % pagesPerBlock)) {
-                counters_.stagedFaults.fetch_add(1, std::memory_order_relaxed);
-                return Served::done;
-            }
-            if (moved.step == Step::retry) return Served::retry;
-        }
-        // It cannot go back as one piece (part of its address range was unmapped, or the kernel split it):
-        // page by page.
-        state.stagedWhole = false;
-    }
-    // One page is quicker to copy from here than to have moved by the agent: no second process has to wake
-    // up. The staged original becomes a leftover, freed later.
-    const auto bytes = page(faultWorker_, 0);
-    if (const auto read = memory_.read(area_.page(number), bytes); !read) {
-        if (read.error().code == ErrorCode::processGone) return Served::gone;
-        counters_.lostPages.fetch_add(1, std::memory_order_relaxed);
-        spdlog::critical("page {} at {:#x} is staged but cannot be read: {}", number, address.value,
-                         read.error().message);
-        return Served::lost;
-    }
-    const auto served = populate(number, address, bytes);
-    if (served == Served::done) {
-        BlockMask mask;
-        mask.set(number % pagesPerBlock);
-        addLeftovers(block, mask);
-        counters_.stagedFaults.fetch_add(1, std::memory_order_relaxed);
-    }
-    return served;
-}
-
-Served Pager::serveStored(PageNumber number, VmAddress address) {
-    const auto bytes = page(faultWorker_, 0);
-    if (!load(number, pages_.get(number), faultWorker_.codec, bytes)) return Served::lost;
-    const auto served = populate(number, address, bytes);
-    if (served == Served::done) {
-        counters_.coldFaults.fetch_add(1, std::memory_order_relaxed);
-    }
-    return served;
-}
-
-void Pager::applyEvent(const uffd_msg& message) {
-    switch (message.event) {
-        case UFFD_EVENT_REMOVE:
-        case UFFD_EVENT_UNMAP: {
-            const VmRange range{{message.arg.remove.start},
-                                message.arg.remove.end - message.arg.remove.start};
-            for (const auto& part : addresses_.within(range))
-                discard(part.first, part.pages);
-            if (message.event == UFFD_EVENT_UNMAP) {
-                addresses_.unmap(range);
-                memoryBytes_ = addresses_.pages() * pageBytes;
-            }
-            break;
-        }
-        case UFFD_EVENT_REMAP:
-            // What the target held before is gone (MREMAP_FIXED unmaps it, with an UNMAP event of its own).
-            addresses_.remap({{message.arg.remap.from}, message.arg.remap.len}, {message.arg.remap.to});
-            break;
-        default:
-            break;
-    }
-}
-
-/// The guest gave these pages up. Everything we hold of them goes; whether the kernel has zapped the resident
-/// ones already or is about to makes no difference, since absent pages are neither moved out nor brought
-/// back: the next thing that can happen to them is the zap or, after it, a fault that gets zeros.
-void Pager::discard(PageNumber first, std::uint64_t count) {
-    for (PageNumber number = first; number < first + count;) {
-        const auto block = blockOf(number);
-        const auto end = std::min(first + count, firstPageOf(block + 1));
-        const PriorityMutex::Urgent lock(shard(block));
-        BlockMask wasStaged;
-        blocks_[block].wasHuge = false;
-        for (; number < end; ++number) {
-            const auto entry = pages_.get(number);
-            if (entry.state() == PageState::staged) wasStaged.set(number % pagesPerBlock);
-            release(entry);
-            pages_.set(number, PageEntry::absent());
-        }
-        if (!wasStaged.any()) continue;
-        blocks_[block].stagedWhole = false;
-        addLeftovers(block, wasStaged);
-        // Pages in the staging area have no other owner, so dropping them can only fail for a moment; they
-        // then stay leftovers and are dropped before the block is staged again.
-        dropLeftoversLocked(faultWorker_, block);
-    }
-}
-
-// ------------------------------------------------------------------------------------------------------------
-// either thread
 
 HeatMap Pager::heat(std::size_t pieces) const {
     HeatMap map;
@@ -392,6 +122,36 @@ HeatMap Pager::heat(std::size_t pieces) const {
         }
     }
     return map;
+}
+
+std::vector<BlockNumber> Pager::hottestFirst() const {
+    std::vector<BlockNumber> order(blocks_.size());
+    std::iota(order.begin(), order.end(), BlockNumber{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](BlockNumber a, BlockNumber b) { return blocks_[a].evicted > blocks_[b].evicted; });
+    return order;
+}
+
+BlockMask Pager::stagedPages(BlockNumber block) {
+    const PriorityMutex::Patient lock(shard(block));
+    return pages_.pagesIn(block, PageState::staged);
+}
+
+std::vector<Pager::Piece> Pager::pieces(BlockNumber block) const {
+    std::vector<Piece> found;
+    const auto first = firstPageOf(block);
+    for (const auto& extent : addresses_.extents()) {
+        const auto begin = std::max(first, extent.first);
+        const auto end = std::min(first + pagesPerBlock, extent.first + extent.pages);
+        if (begin >= end) continue;
+        Piece piece;
+        for (auto page = begin; page < end; ++page)
+            piece.mask.set(page - first);
+        // May lie outside of the extent: only the addresses of pages in the mask are used.
+        piece.base = {extent.start.value + (begin - extent.first) * pageBytes - (begin - first) * pageBytes};
+        found.push_back(piece);
+    }
+    return found;
 }
 
 /// Frees the slot of an entry that is about to be replaced.
@@ -450,109 +210,6 @@ bool Pager::load(PageNumber number, PageEntry entry, PageCodec& codec, MutablePa
     return false;
 }
 
-void Pager::addLeftovers(BlockNumber block, const BlockMask& mask) {
-    auto& leftover = blocks_[block].leftover;
-    const auto before = leftover.count();
-    for (std::size_t w = 0; w < mask.words().size(); ++w)
-        leftover.words()[w] |= mask.words()[w];
-    leftoverPages_.fetch_add(leftover.count() - before, std::memory_order_relaxed);
-}
-
-Step Pager::dropLeftoversLocked(Worker& worker, BlockNumber block) {
-    const auto wanted = blocks_[block].leftover;
-    if (!wanted.any()) return Step::nothing;
-    const auto moved = moveToDrop(worker, block, wanted);
-    return moved ? forgetLeftovers(block, *moved) : Step::gone;
-}
-
-/// Frees pages of the staging area at the next run, by two operations; the first tells which could be. Not
-/// MADV_DONTNEED where they are: the staging area raises events like guest RAM, and we are their only reader.
-/// So they are moved to an area without events first; the whole block as one page if it is one.
-void Pager::queueDrop(Worker& worker, BlockNumber block, const BlockMask& wanted) {
-    worker.lane->movePages(footprint_.dropUffd, worker.drop.start, staged(block), wanted);
-    worker.lane->advise(worker.drop, MADV_DONTNEED);
-}
-
-/// The pages that were dropped; nothing where the process is gone.
-std::optional<BlockMask> Pager::moveToDrop(Worker& worker, BlockNumber block, const BlockMask& wanted) {
-    queueDrop(worker, block, wanted);
-    const auto& outcome = worker.lane->run();
-    if (outcome.empty()) return std::nullopt;
-    return outcome[0].moved;
-}
-
-/// REQUIRES: the block's lock.
-Step Pager::forgetLeftovers(BlockNumber block, const BlockMask& moved) {
-    auto& leftover = blocks_[block].leftover;
-    const auto before = leftover.count();
-    for (std::size_t w = 0; w < moved.words().size(); ++w)
-        leftover.words()[w] &= ~moved.words()[w];
-    if (leftover.any()) {
-        // The truth is what is in the staging area.
-        BlockMask there;
-        (void)memory_.forEachPopulated({staged(block), blockBytes}, [&](VmRange run) {
-            for (auto at = run.start; at < run.end(); at = at + pageBytes)
-                there.set((at - staged(block)) / pageBytes);
-        });
-        for (std::size_t w = 0; w < there.words().size(); ++w)
-            leftover.words()[w] &= there.words()[w];
-    }
-    leftoverPages_.fetch_sub(before - leftover.count(), std::memory_order_relaxed);
-    return leftover.any() ? Step::retry : Step::done;
-}
-
-/// Brings back those of `count` pages (at most chunkPages, in one block, their addresses contiguous) that are
-/// in the store, each run of them by one call. REQUIRES: the block's lock; the layout lock or the fault
-/// thread.
-Pager::Brought Pager::bringStored(Worker& worker, PageNumber first, VmAddress address, std::size_t count) {
-    Brought brought;
-    for (std::size_t i = 0; i < count;) {
-        std::size_t run = 0;
-        for (; i + run < count; ++run) {
-            const auto entry = pages_.get(first + i + run);
-            if (!entry.stored() || !load(first + i + run, entry, worker.codec, page(worker, run))) break;
-        }
-        if (run == 0) {
-            ++i;
-            continue;
-        }
-        std::size_t copied = 0;
-        brought.last =
-            guest_.copy(address + i * pageBytes, std::span(worker.buffer).first(run * pageBytes), copied);
-        for (std::size_t k = 0; k < copied / pageBytes; ++k)
-            cameBack(first + i + k, false);
-        brought.pages += copied / pageBytes;
-        i += copied / pageBytes;
-        if (brought.last == Populate::done || copied > 0) continue;  // short: the next call says why
-        // A page that is there counts; whatever else it is ends this.
-        if (brought.last != Populate::present) return brought;
-        cameBack(first + i, false);
-        ++i;
-    }
-    return brought;
-}
-
-/// Fills the worker's fresh huge page with a block that is in the store from end to end; one entry for each
-/// of its pages. REQUIRES: the block's lock.
-bool Pager::fillFresh(Worker& worker, BlockNumber block, std::vector<PageEntry>& entries) {
-    const auto from = entries.size();
-    for (std::size_t i = from; i < std::min(from + chunkPages, pagesPerBlock); ++i) {
-        const auto number = firstPageOf(block) + i;
-        const auto entry = pages_.get(number);
-        if (!entry.stored() || !load(number, entry, worker.codec, page(worker, i - from))) return false;
-        entries.push_back(entry);
-    }
-    return memory_.write(worker.fresh.start + from * pageBytes, worker.buffer).has_value();
-}
-
-/// Puts the worker's fresh page in the place of a block. REQUIRES: the block's lock; the
-/// layout lock or the fault thread.
-Step Pager::moveFreshIn(Worker& worker, BlockNumber block, VmAddress address) {
-    const auto moved = moveIn(worker, block, address, worker.fresh.start, allPages());
-    if (moved.step != Step::done) emptyFresh(worker);
-    return moved.step == Step::pinned ? Step::nothing : moved.step;
-}
-
 /// Asks the agent to move `want` of a block (huge where source and mask are) into guest RAM; the pages that
 /// moved are resident.
 Pager::Moved Pager::moveIn(Worker& worker, BlockNumber block, VmAddress to, VmAddress from,
@@ -561,8 +218,7 @@ Pager::Moved Pager::moveIn(Worker& worker, BlockNumber block, VmAddress to, VmAd
     const auto& outcome = worker.lane->run();
     if (outcome.empty()) return {{}, Step::gone};
     Moved result{outcome[0].moved, stepOf(outcome[0].error)};
-    for (std::size_t w = 0; w < want.words().size(); ++w)
-        result.pages.words()[w] &= want.words()[w];
+    result.pages &= want;
     result.pages.forEach([&](std::size_t i) { cameBack(firstPageOf(block) + i, false); });
     return result;
 }

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The pager's fault thread: what the guest waits for, what it will want next, and what it gives up.
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "memory/pager.h"
+
+namespace thermocline::memory {
+
+namespace {
+
+constexpr unsigned faultsUntilNextHugeTry = 512;
+
+alignas(pageBytes) constexpr std::array<std::byte, pageBytes> zeros{};
+
+}  // namespace
+
+bool Pager::needsRoom(VmAddress address) const {
+    const auto number = addresses_.pageAt(address);
+    if (!number) return false;
+    const auto state = pages_.peek(*number).state();
+    return state != PageState::staged && state != PageState::resident;
+}
+
+bool Pager::inStore(VmAddress address) const {
+    const auto number = addresses_.pageAt(address);
+    if (!number) return false;
+    return pages_.peek(*number).stored();
+}
+
+std::optional<BlockNumber> Pager::blockAt(VmAddress address) const {
+    const auto number = addresses_.pageAt(address);
+    return number ? std::optional(blockOf(*number)) : std::nullopt;
+}
+
+Served Pager::serve(VmAddress address, bool write, bool roomForHuge) {
+    address.value &= ~(std::uint64_t{pageBytes} - 1);
+    const auto number = addresses_.pageAt(address);
+    if (!number) {
+        // Not guest RAM (any more): an address that mremap left behind. Zeros are what the kernel would give.
+        // Where a REMAP to this very address is still to be read, the kernel answers EAGAIN and we come back
+        // after reading it.
+        switch (guest_.zeroPage(address)) {
+            case Populate::retry:
+                return Served::retry;
+            case Populate::gone:
+                return Served::gone;
+            default:
+                guest_.wake({address, pageBytes});
+                return Served::done;
+        }
+    }
+    const auto block = blockOf(*number);
+    const PriorityMutex::Urgent lock(shard(block));
+    const auto entry = pages_.get(*number);
+    switch (entry.state()) {
+        case PageState::absent:
+            return serveAbsent(*number, address, write, roomForHuge);
+        case PageState::staged:
+            return serveStaged(*number, address);
+        case PageState::cold:
+        case PageState::filled:
+            return serveStored(*number, address);
+        case PageState::resident:
+            break;
+    }
+    // Another thread's fault on the same page was served first. Should the page be missing nevertheless, the
+    // kernel took it without telling (there is no such way today), and zeros are what it would have given.
+    if (!memory_.populated(address)) {
+        release(entry);
+        pages_.set(*number, PageEntry::absent());
+        return serveAbsent(*number, address, write, false);
+    }
+    counters_.spuriousFaults.fetch_add(1, std::memory_order_relaxed);
+    guest_.wake({address, pageBytes});
+    return Served::done;
+}
+
+Served Pager::serveAbsent(PageNumber number, VmAddress address, bool write, bool roomForHuge) {
+    const auto block = blockOf(number);
+    const auto whole = addresses_.wholeBlock(block);
+    if (freshRefused_ > 0) --freshRefused_;
+    if (roomForHuge && whole && freshRefused_ == 0 &&
+        pages_.pagesIn(block, PageState::absent).count() == pagesPerBlock) {
+        // As the kernel would: a block that was never touched starts as one huge page. Fresh is all zeros:
+        // only populate() ever writes there, and a huge page leaves it whole.
+        if (makeFreshHuge(faultWorker_)) {
+            const auto moved = moveIn(faultWorker_, block, *whole, faultWorker_.fresh.start, allPages());
+            if (moved.step == Step::gone) return Served::gone;
+            if (moved.step != Step::done) emptyFresh(faultWorker_);
+            if (moved.pages.test(number % pagesPerBlock)) {
+                counters_.zeroFaults.fetch_add(1, std::memory_order_relaxed);
+                return Served::done;
+            }
+            if (moved.step == Step::retry) return Served::retry;
+        }
+        freshRefused_ = faultsUntilNextHugeTry;
+    }
+    if (write) {
+        const auto served = populate(number, address, PageBytes(zeros));
+        if (served == Served::done) counters_.zeroFaults.fetch_add(1, std::memory_order_relaxed);
+        return served;
+    }
+    switch (guest_.zeroPage(address)) {
+        case Populate::present:
+            guest_.wake({address, pageBytes});
+            [[fallthrough]];
+        case Populate::done:
+            pages_.set(number, PageEntry::resident());
+            counters_.zeroFaults.fetch_add(1, std::memory_order_relaxed);
+            return Served::done;
+        case Populate::gone:
+            return Served::gone;
+        case Populate::unmapped:
+            return registered() ? Served::retry : Served::done;
+        case Populate::retry:
+        case Populate::failed:
+            break;
+    }
+    return Served::retry;
+}
+
+Served Pager::serveStaged(PageNumber number, VmAddress address) {
+    const auto block = blockOf(number);
+    auto& state = blocks_[block];
+    if (state.stagedWhole) {
+        const auto whole = addresses_.wholeBlock(block);
+        if (whole) {
+            const auto moved = moveIn(faultWorker_, block, *whole, staged(block), allPages());
+            if (moved.pages.any()) {
+                state.stagedWhole = false;
+                state.heat = state.heat.touched();
+            }
+            if (moved.step == Step::gone) return Served::gone;
+            if (moved.pages.test(number % pagesPerBlock)) {
+                counters_.stagedFaults.fetch_add(1, std::memory_order_relaxed);
+                return Served::done;
+            }
+            if (moved.step == Step::retry) return Served::retry;
+        }
+        // It cannot go back as one piece (part of its address range was unmapped, or the kernel split it):
+        // page by page.
+        state.stagedWhole = false;
+    }
+    // One page is quicker to copy from here than to have moved by the agent: no second process has to wake
+    // up. The staged original becomes a leftover, freed later.
+    const auto bytes = page(faultWorker_, 0);
+    if (const auto read = memory_.read(area_.page(number), bytes); !read) {
+        if (read.error().code == ErrorCode::processGone) return Served::gone;
+        counters_.lostPages.fetch_add(1, std::memory_order_relaxed);
+        spdlog::critical("page {} at {:#x} is staged but cannot be read: {}", number, address.value,
+                         read.error().message);
+        return Served::lost;
+    }
+    const auto served = populate(number, address, bytes);
+    if (served == Served::done) {
+        BlockMask mask;
+        mask.set(number % pagesPerBlock);
+        addLeftovers(block, mask);
+        counters_.stagedFaults.fetch_add(1, std::memory_order_relaxed);
+    }
+    return served;
+}
+
+Served Pager::serveStored(PageNumber number, VmAddress address) {
+    const auto bytes = page(faultWorker_, 0);
+    if (!load(number, pages_.get(number), faultWorker_.codec, bytes)) return Served::lost;
+    const auto served = populate(number, address, bytes);
+    if (served == Served::done) {
+        counters_.coldFaults.fetch_add(1, std::memory_order_relaxed);
+    }
+    return served;
+}
+
+Served Pager::populate(PageNumber number, VmAddress address, PageBytes bytes) {
+    std::size_t copied = 0;
+    switch (guest_.copy(address, bytes, copied)) {
+        case Populate::present:  // a page that is there counts
+            guest_.wake({address, pageBytes});
+            [[fallthrough]];
+        case Populate::done:
+            cameBack(number, true);
+            return Served::done;
+        case Populate::retry:
+        case Populate::failed:
+            return Served::retry;  // no memory: the thread waits, as it would in the kernel
+        case Populate::unmapped:
+            // Unregistered: that woke the thread, and the kernel serves it. Unmapped: its event is about to
+            // be read.
+            return registered() ? Served::retry : Served::done;
+        case Populate::gone:
+            return Served::gone;
+    }
+    return Served::gone;
+}
+
+std::uint64_t Pager::prefetch(VmAddress first, std::int64_t strideBytes, std::uint64_t count) {
+    const bool contiguous = strideBytes == static_cast<std::int64_t>(pageBytes);
+    if (strideBytes == -static_cast<std::int64_t>(pageBytes)) {
+        first.value -= (count - 1) * pageBytes;
+        return prefetch(first, pageBytes, count);
+    }
+    std::uint64_t brought = 0;
+    for (std::uint64_t i = 0; i < count;) {
+        const VmAddress address{first.value + i * static_cast<std::uint64_t>(strideBytes)};
+        const auto number = addresses_.pageAt(address);
+        if (!number) break;
+        // As far as addresses are contiguous, within a block and in one buffer.
+        std::size_t pages = 1;
+        if (contiguous) {
+            const auto here = addresses_.within({address, (count - i) * pageBytes}).front();
+            pages =
+                std::min({here.pages, count - i, firstPageOf(blockOf(*number) + 1) - *number, chunkPages});
+        }
+        const PriorityMutex::Urgent lock(shard(blockOf(*number)));
+        const auto got = bringStored(faultWorker_, *number, address, pages);
+        brought += got.pages;
+        if (got.last != Populate::done && got.last != Populate::present) break;
+        i += pages;
+    }
+    counters_.prefetchedPages.fetch_add(brought, std::memory_order_relaxed);
+    return brought;
+}
+
+bool Pager::prefetchBlock(VmAddress address) {
+    const auto number = addresses_.pageAt(address);
+    if (!number || freshRefused_ > 0) return false;
+    const auto block = blockOf(*number);
+    const auto whole = addresses_.wholeBlock(block);
+    if (!whole) return false;
+    const PriorityMutex::Urgent lock(shard(block));
+    if (pages_.pagesIn(block, PageState::cold).count() + pages_.pagesIn(block, PageState::filled).count() !=
+        pagesPerBlock)
+        return false;
+    std::vector<PageEntry> entries;
+    if (!makeFreshHuge(faultWorker_)) {
+        freshRefused_ = faultsUntilNextHugeTry;
+        return false;
+    }
+    while (entries.size() < pagesPerBlock) {
+        if (fillFresh(faultWorker_, block, entries)) continue;
+        emptyFresh(faultWorker_);
+        return false;
+    }
+    const auto step = moveFreshIn(faultWorker_, block, *whole);
+    if (step != Step::done) return false;
+    counters_.prefetchedPages.fetch_add(pagesPerBlock, std::memory_order_relaxed);
+    return true;
+}
+
+void Pager::applyEvent(const uffd_msg& message) {
+    switch (message.event) {
+        case UFFD_EVENT_REMOVE:
+        case UFFD_EVENT_UNMAP: {
+            const VmRange range{{message.arg.remove.start},
+                                message.arg.remove.end - message.arg.remove.start};
+            for (const auto& part : addresses_.within(range))
+                discard(part.first, part.pages);
+            if (message.event == UFFD_EVENT_UNMAP) {
+                addresses_.unmap(range);
+                memoryBytes_ = addresses_.pages() * pageBytes;
+            }
+            break;
+        }
+        case UFFD_EVENT_REMAP:
+            // What the target held before is gone (MREMAP_FIXED unmaps it, with an UNMAP event of its own).
+            addresses_.remap({{message.arg.remap.from}, message.arg.remap.len}, {message.arg.remap.to});
+            break;
+        default:
+            break;
+    }
+}
+
+/// The guest gave these pages up. Everything we hold of them goes; whether the kernel has zapped the resident
+/// ones already or is about to makes no difference, since absent pages are neither moved out nor brought
+/// back: the next thing that can happen to them is the zap or, after it, a fault that gets zeros.
+void Pager::discard(PageNumber first, std::uint64_t count) {
+    for (PageNumber number = first; number < first + count;) {
+        const auto block = blockOf(number);
+        const auto end = std::min(first + count, firstPageOf(block + 1));
+        const PriorityMutex::Urgent lock(shard(block));
+        BlockMask wasStaged;
+        blocks_[block].wasHuge = false;
+        for (; number < end; ++number) {
+            const auto entry = pages_.get(number);
+            if (entry.state() == PageState::staged) wasStaged.set(number % pagesPerBlock);
+            release(entry);
+            pages_.set(number, PageEntry::absent());
+        }
+        if (!wasStaged.any()) continue;
+        blocks_[block].stagedWhole = false;
+        addLeftovers(block, wasStaged);
+        // Pages in the staging area have no other owner, so dropping them can only fail for a moment; they
+        // then stay leftovers and are dropped before the block is staged again.
+        dropLeftoversLocked(faultWorker_, block);
+    }
+}
+
+}  // namespace thermocline::memory
