@@ -21,13 +21,28 @@ class Budget {
     [[nodiscard]] std::uint64_t limit() const { return limit_.load(std::memory_order_relaxed); }
     void setLimit(std::uint64_t bytes) {
         limit_.store(bytes, std::memory_order_relaxed);
+        withdraw();
+    }
+    /// What reclaim aims at: the limit, or more where that cannot be met.
+    [[nodiscard]] std::uint64_t target() const {
+        return std::max(limit(), conceded_.load(std::memory_order_relaxed));
+    }
+    /// There is nothing left to take: the guest may use `bytes` more than now, rather than stand still for
+    /// memory that is not to be had.
+    void concede(std::uint64_t bytes) {
+        conceded_.store(used() + bytes, std::memory_order_relaxed);
+        ceiling_.store(target(), std::memory_order_relaxed);
+    }
+    /// Back to the limit itself; until it is reached as with a new one.
+    void withdraw() {
+        conceded_.store(0, std::memory_order_relaxed);
         ceiling_.store(UINT64_MAX, std::memory_order_relaxed);
     }
     /// Reclaim has freed memory. A limit far below what is in use takes a while to reach, and the guest must
     /// not stand still meanwhile: until then it may use what it uses now and a little more, ever less as
     /// reclaim goes on.
     void reclaimed() {
-        const auto now = std::max(limit(), used() + slack);
+        const auto now = std::max(target(), used() + slack);
         if (now < ceiling_.load(std::memory_order_relaxed)) ceiling_.store(now, std::memory_order_relaxed);
     }
 
@@ -50,7 +65,8 @@ class Budget {
     const Pager& pager_;
     const ColdStore& store_;
     std::atomic<std::uint64_t> limit_{0};
-    std::atomic<std::uint64_t> ceiling_{UINT64_MAX};  // the limit, once it was reached
+    std::atomic<std::uint64_t> conceded_{0};
+    std::atomic<std::uint64_t> ceiling_{UINT64_MAX};  // the target, once it was reached
 };
 
 /// The limits that a guest with `memoryBytes` of RAM can be given: at least this much, at most memoryBytes.

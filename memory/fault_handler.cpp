@@ -117,7 +117,7 @@ bool FaultHandler::servePending() {
     if (faultsUntilLook_ == 0 && longPause_) followFaultingThread(pending_.front().thread);
     for (std::size_t i = 0; i < pending_.size(); ++i) {
         const auto fault = pending_[i];
-        if (pager_.needsRoom(fault.address) && !budget_.hasRoom(pageBytes) && !hooks_.roomHopeless()) {
+        if (pager_.needsRoom(fault.address) && !budget_.hasRoom(pageBytes)) {
             noRoom = true;
             pending_[kept++] = fault;
             continue;

@@ -27,7 +27,6 @@ class FaultHandler {
   public:
     struct Hooks {
         std::function<void()> memoryGrew;           ///< after faults were served: reclaim may be due
-        std::function<bool()> roomHopeless;         ///< reclaim cannot make room: let faults pass the limit
         std::function<bool()> restoring;            ///< everything is being brought back
         std::function<void()> processEnded;         ///< the VM's process is gone; the last call
         std::function<void(BlockNumber)> passedBy;  ///< a stream has left this block behind

@@ -13,7 +13,10 @@
 namespace thermocline::memory {
 namespace {
 
-constexpr auto longestHopelessPause = std::chrono::seconds(64);
+constexpr auto longestRespite = std::chrono::seconds(64);
+/// So long reclaim looks in vain before it gives the limit up for a while: not long where the guest waits.
+constexpr auto patience = std::chrono::seconds(1);
+constexpr auto guestsPatience = std::chrono::milliseconds(100);
 /// Host memory that bringing pages back leaves free.
 constexpr std::uint64_t hostReserveBytes = 64U << 20;
 constexpr std::size_t maxPassed = 64;
@@ -55,7 +58,6 @@ void Reclaimer::setLimit(std::uint64_t bytes) {
         const std::lock_guard lock(mutex_);
         budget_.setLimit(bytes);
         changed_ = true;
-        hopeless_ = false;
         restored_ = false;
         restoreError_.reset();
         restoring_ = !managed();
@@ -84,9 +86,8 @@ std::optional<ProactivePolicy::Settings> Reclaimer::proactive() const {
 }
 
 void Reclaimer::memoryGrew() {
-    const auto limit = budget_.limit();
-    if (limit == 0 || !sleeping_.load(std::memory_order_relaxed) || hopeless()) return;
-    if (!HardLimitPolicy(limit).mustStart(budget_.used())) return;
+    if (budget_.limit() == 0 || !sleeping_.load(std::memory_order_relaxed)) return;
+    if (!HardLimitPolicy(budget_.target()).mustStart(budget_.used())) return;
     { const std::lock_guard lock(mutex_); }  // so that a wake-up cannot fall between its check and its sleep
     wake_.notify_all();
 }
@@ -119,8 +120,7 @@ Result<void> Reclaimer::awaitRestored() {
 
 bool Reclaimer::workToDo() const {
     if (stop_ || changed_) return true;
-    const auto limit = budget_.limit();
-    return limit != 0 && HardLimitPolicy(limit).mustStart(budget_.used());
+    return budget_.limit() != 0 && HardLimitPolicy(budget_.target()).mustStart(budget_.used());
 }
 
 HardLimitPolicy::Usage Reclaimer::usage() const {
@@ -162,18 +162,23 @@ void Reclaimer::run() {
 /// Sleeps until there is something to do.
 void Reclaimer::await() {
     std::unique_lock lock(mutex_);
-    if (hopeless_ && !changed_) {
-        wake_.wait_for(lock, hopelessPause_, [&] { return stop_ || changed_; });
-        hopelessPause_ = changed_ ? firstHopelessPause : std::min(2 * hopelessPause_, longestHopelessPause);
-    } else {
-        sleeping_ = true;
-        if (proactive_)
-            wake_.wait_for(lock, ProactivePolicy::tick, [&] { return workToDo(); });
-        else if (managed() && pager_.looseBlocks() > 0)
-            wake_.wait_for(lock, calm, [&] { return workToDo(); });
-        else
-            wake_.wait(lock, [&] { return workToDo(); });
-        sleeping_ = false;
+    sleeping_ = true;
+    auto until = respiteUntil_ != Clock::time_point{} ? respiteUntil_ : Clock::time_point::max();
+    if (proactive_) until = std::min(until, Clock::now() + ProactivePolicy::tick);
+    if (managed() && pager_.looseBlocks() > 0) until = std::min(until, Clock::now() + calm);
+    const auto due = [&] { return workToDo(); };
+    if (until == Clock::time_point::max())
+        wake_.wait(lock, due);
+    else
+        wake_.wait_until(lock, until, due);
+    sleeping_ = false;
+    if (changed_) {
+        respite_ = firstRespite;
+        respiteUntil_ = {};
+    } else if (respiteUntil_ != Clock::time_point{} && Clock::now() >= respiteUntil_) {
+        respite_ = std::min(2 * respite_, longestRespite);
+        respiteUntil_ = {};
+        budget_.withdraw();
     }
     changed_ = false;
 }
@@ -181,7 +186,7 @@ void Reclaimer::await() {
 bool Reclaimer::registerGuest() {
     const auto registered = pager_.registerGuest();
     if (registered) return true;
-    hopeless_ = true;
+    respiteUntil_ = Clock::now() + respite_;
     setNote("the guest's RAM cannot be watched: " + registered.error().message);
     return false;
 }
@@ -202,6 +207,7 @@ void Reclaimer::probe() {
                 {now - probedAt_, stall - stallBefore_, faults - faultsBefore_, use.resident, use.staged});
     }
     probedAt_ = now;
+    progressAt_ = now;
     stallBefore_ = stall;
     faultsBefore_ = faults;
     if (decision.unstage) return unstage();
@@ -256,16 +262,14 @@ void Reclaimer::observePressure() {
 }
 
 void Reclaimer::reclaim() {
-    bool freed = false;
     const auto madeRoom = [&] {
-        freed = true;
-        hopeless_ = false;
-        hopelessPause_ = firstHopelessPause;
+        progressAt_ = Clock::now();
         budget_.reclaimed();
         guest_.roomMade();
     };
+    progressAt_ = Clock::now();
     while (!stop_ && budget_.limit() != 0) {
-        const auto action = HardLimitPolicy(budget_.limit()).next(usage(), poolShare_.value());
+        const auto action = HardLimitPolicy(budget_.target()).next(usage(), poolShare_.value());
         if (action == HardLimitPolicy::Action::nothing) {
             pager_.dropAllLeftovers();
             break;
@@ -290,7 +294,7 @@ void Reclaimer::reclaim() {
         }
         pager_.dropAllLeftovers();
         // Round and round among pages that do not compress is no progress.
-        const bool mayHelp = inVain_ < 2 * pager_.pages().blocks();
+        const bool mayHelp = inVain_ < 2 * pager_.pages().blocks() && !outOfPatience();
         if (mayHelp && (!staged_.empty() || (action != HardLimitPolicy::Action::stage && stageNext())))
             continue;
         inVain_ = 0;
@@ -298,21 +302,30 @@ void Reclaimer::reclaim() {
             madeRoom();
             continue;
         }
-        hopeless_ = true;
-        if (!budget_.limitMet() && note().empty())
-            setNote(
-                fmt::format("{} over the limit with nothing left to take: the pages that are left do not "
-                            "compress, are pinned, "
-                            "shared or in use; raise the limit",
-                            formatByteSize(budget_.used() - std::min(budget_.used(), budget_.limit()))));
-        guest_.roomMade();
-        return;
+        return concede();
     }
     budget_.reclaimed();
-    if (freed || budget_.limitMet()) {
-        hopeless_ = false;
-        setNote({});
-    }
+    if (budget_.target() != budget_.limit()) return;
+    respite_ = firstRespite;
+    setNote({});
+}
+
+/// The limit cannot be met, for a while at least: the guest gets what it needs beyond it, and somebody is
+/// told.
+void Reclaimer::concede() {
+    if (respiteUntil_ == Clock::time_point{}) respiteUntil_ = Clock::now() + respite_;
+    budget_.concede(HardLimitPolicy(budget_.limit()).headroom());
+    const auto used = budget_.used();
+    if (used > budget_.limit())
+        setNote(
+            fmt::format("{} over the limit with nothing left to take: the pages that are left do not "
+                        "compress, are pinned, shared or in use; raise the limit",
+                        formatByteSize(used - budget_.limit())));
+    guest_.roomMade();
+}
+
+bool Reclaimer::outOfPatience() const {
+    return Clock::now() - progressAt_ > (guest_.waits() ? Clock::duration(guestsPatience) : patience);
 }
 
 /// The guest and the thread that serves its faults take turns on one processor. There our work would hold
@@ -358,7 +371,8 @@ bool Reclaimer::stagePassed() {
 bool Reclaimer::stageNext() {
     if (stagePassed()) return true;
     const auto blocks = pager_.pages().blocks();
-    for (std::uint64_t tries = 0; tries < (1U << Heat::maxLevel) * blocks && !stop_; ++tries) {
+    for (std::uint64_t tries = 0; tries < (1U << Heat::maxLevel) * blocks && !stop_ && !outOfPatience();
+         ++tries) {
         const auto block = hand_;
         const bool staged = stage(block, Pager::HotBlocks::split) == Step::done;
         // Forced, it takes a part of the block: the rest comes next.
@@ -391,7 +405,7 @@ bool Reclaimer::tightenNext() {
 /// Evicts the block that has been staged longest; true where that freed memory.
 bool Reclaimer::evictOldest() {
     keepOffTheFaultsCpu();
-    while (!staged_.empty() && !stop_) {
+    while (!staged_.empty() && !stop_ && !outOfPatience()) {
         const auto [block, since, passed] = staged_.front();
         staged_.pop_front();
         const auto algorithm =

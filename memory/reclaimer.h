@@ -32,6 +32,7 @@ class Reclaimer {
         std::function<std::chrono::nanoseconds()> stall;   ///< FaultHandler::stall()
         std::function<std::chrono::nanoseconds()> waited;  ///< FaultHandler::waited()
         std::function<std::uint64_t()> faults;             ///< FaultHandler::faults()
+        std::function<bool()> waits;                       ///< FaultHandler::waitsForRoom()
         std::function<int()> cpu;                          ///< FaultHandler::cpu()
     };
 
@@ -56,8 +57,6 @@ class Reclaimer {
     void passedBy(BlockNumber block);
     /// Everything is being brought back.
     [[nodiscard]] bool restoring() const { return restoring_.load(std::memory_order_relaxed); }
-    /// Reclaim has found nothing more to take.
-    [[nodiscard]] bool hopeless() const { return hopeless_.load(std::memory_order_relaxed); }
     /// Why the limit is not met, for a person; empty where it is, or where reclaim is still at it.
     [[nodiscard]] std::string note() const;
     /// Waits until, without a limit and a policy, every page is back and the guest unregistered. Error: what
@@ -92,6 +91,8 @@ class Reclaimer {
     bool evictOldest();
     bool dropCopies();
     void unstage();
+    void concede();
+    [[nodiscard]] bool outOfPatience() const;
     bool tightenNext();
     void tightenWhileIdle();
     void restore();
@@ -112,10 +113,12 @@ class Reclaimer {
     cpu_set_t allowedCpus_{};
     int avoidedCpu_ = -1;
     Clock::time_point avoidedSince_{};
-    /// After reclaim found nothing more to take it looks again, ever less often: the guest may have made
-    /// pages that compress.
-    static constexpr auto firstHopelessPause = std::chrono::seconds(1);
-    std::chrono::seconds hopelessPause_ = firstHopelessPause;
+    /// Where reclaim found nothing more to take it asks for no more until then, and next time for longer:
+    /// the guest may have made pages that compress, or may be let in by a kernel that refused us.
+    static constexpr auto firstRespite = std::chrono::seconds(1);
+    std::chrono::seconds respite_ = firstRespite;
+    Clock::time_point respiteUntil_{};
+    Clock::time_point progressAt_{};  // reclaim began, or freed something
     PoolShare poolShare_;
     std::uint64_t inVain_ = 0;  // blocks evicted without a page of them going, one after the other
     Pressure pressure_ = Pressure::none;
@@ -139,7 +142,6 @@ class Reclaimer {
     std::atomic<bool> restoring_{true};
     std::atomic<bool> sleeping_{false};
     std::atomic<bool> stop_{false};
-    std::atomic<bool> hopeless_{false};
     std::thread thread_;  // last: it uses all of the above
 };
 

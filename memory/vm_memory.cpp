@@ -102,11 +102,11 @@ void VmMemory::start() {
     guest.stall = [this] { return faults_->stall(); };
     guest.waited = [this] { return faults_->waited(); };
     guest.faults = [this] { return faults_->faults(); };
+    guest.waits = [this] { return faults_->waitsForRoom(); };
     guest.cpu = [this] { return faults_->cpu(); };
     reclaimer_ = std::make_unique<Reclaimer>(pager_, *store_, budget_, std::move(guest));
     FaultHandler::Hooks hooks;
     hooks.memoryGrew = [this] { reclaimer_->memoryGrew(); };
-    hooks.roomHopeless = [this] { return reclaimer_->hopeless(); };
     hooks.restoring = [this] { return reclaimer_->restoring(); };
     hooks.passedBy = [this](BlockNumber block) { reclaimer_->passedBy(block); };
     hooks.processEnded = [this] {
@@ -213,7 +213,7 @@ Status VmMemory::status() const {
                        pager_.leftoverPages() * pageBytes;
     status.limitBytes = budget_.limit();
     status.limitMet = status.limitBytes == 0 || status.usedBytes <= status.limitBytes;
-    if (reclaimer_) status.limitNote = reclaimer_->note();
+    if (reclaimer_ && (status.limitBytes == 0 || !status.limitMet)) status.limitNote = reclaimer_->note();
     status.stagedFaults = counters.stagedFaults;
     status.coldFaults = counters.coldFaults;
     status.zeroFaults = counters.zeroFaults;

@@ -244,6 +244,7 @@ TEST_P(VmMemoryTest, aScanIsMetByPrefetchingAndKeepsEveryByte) {
     ASSERT_EQ(subject.command("fill 12 plain"), "ok");
     attach(subject);
     ASSERT_TRUE(vm_->setLimit(48 * mib));
+    ASSERT_TRUE(awaitLimitMet());
     for (const std::string stride : {"1", "8"}) {
         for (int round = 0; round < 3; ++round) {
             ASSERT_TRUE(subject.command("touch 0 " + std::to_string(16384 / std::stoi(stride)) + " " + stride)

@@ -83,7 +83,6 @@ void PagerRig::registerGuest() {
 void PagerRig::startFaultHandler(std::function<void()> messagesRead) {
     FaultHandler::Hooks hooks;
     hooks.memoryGrew = [] {};
-    hooks.roomHopeless = [] { return true; };
     hooks.restoring = [] { return false; };
     hooks.passedBy = [](BlockNumber) {};
     hooks.processEnded = [] {};
