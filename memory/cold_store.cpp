@@ -103,18 +103,30 @@ Result<Slot> ColdStore::put(PageNumber page, const ContentHash& content,
 }
 
 Result<void> ColdStore::get(PageNumber page, Slot slot, PageCodec& codec, MutablePageBytes into) const {
-    if (slot.bytes <= sizeof(SlotHeader) || slot.bytes > SlotAllocator::maxSlotBytes ||
-        slot.offset() + slot.bytes > maxBytes_)
-        return fail(ErrorCode::systemError, fmt::format("{}: page {} has a slot of {} bytes at {}", path_,
-                                                        page, slot.bytes, slot.offset()));
-    const auto header = headerAt(arena_ + slot.offset());
-    const auto algorithm = algorithmIn(header);
-    const std::span<const std::byte> compressed(arena_ + slot.offset() + sizeof header,
-                                                slot.bytes - sizeof header);
-    if (header.pageAndAlgorithm != tag(page, algorithm) || !codec.decompress(compressed, algorithm, into) ||
-        header.content != ContentHash::of(page, PageBytes(into)))
+    const bool possible =
+        slot.bytes <= SlotAllocator::maxSlotBytes && slot.offset() + slot.bytes <= maxBytes_;
+    if (possible && decode(page, bytesOf(slot), codec, into)) return {};
+    return fail(ErrorCode::systemError, fmt::format("{}: the slot of page {} ({} bytes at {}) is damaged",
+                                                    path_, page, slot.bytes, slot.offset()));
+}
+
+std::span<const std::byte> ColdStore::bytesOf(Slot slot) const {
+    return {arena_ + slot.offset(), slot.bytes};
+}
+
+Result<void> ColdStore::decode(PageNumber page, std::span<const std::byte> slotBytes, PageCodec& codec,
+                               MutablePageBytes into) {
+    const auto damaged = [&] {
         return fail(ErrorCode::systemError,
-                    fmt::format("{}: the slot of page {} at {} is damaged", path_, page, slot.offset()));
+                    fmt::format("a damaged slot of {} bytes for page {}", slotBytes.size(), page));
+    };
+    if (slotBytes.size() <= sizeof(SlotHeader)) return damaged();
+    const auto header = headerAt(slotBytes.data());
+    const auto algorithm = algorithmIn(header);
+    if (header.pageAndAlgorithm != tag(page, algorithm) ||
+        !codec.decompress(slotBytes.subspan(sizeof header), algorithm, into) ||
+        header.content != ContentHash::of(page, PageBytes(into)))
+        return damaged();
     return {};
 }
 
@@ -158,14 +170,14 @@ bool ColdStore::compact(const std::function<void(PageNumber, Slot)>& move) {
     return true;
 }
 
-Result<Slot> ColdStore::copy(Slot slot) {
+Result<Slot> ColdStore::adopt(std::span<const std::byte> slotBytes) {
     std::optional<Slot> to;
     {
         const std::lock_guard lock(mutex_);
-        to = allocator_.allocate(slot.bytes);
+        to = allocator_.allocate(static_cast<std::uint32_t>(slotBytes.size()));
     }
     if (!to) return fail(ErrorCode::outOfMemory, path_ + " is full");
-    std::memcpy(arena_ + to->offset(), arena_ + slot.offset(), slot.bytes);
+    std::memcpy(arena_ + to->offset(), slotBytes.data(), slotBytes.size());
     return *to;
 }
 

@@ -45,6 +45,14 @@ class ColdStore {
     /// Reads and decompresses. Error: systemError where the slot does not hold the bytes that put() wrote for
     /// this page; `into` is then not to be used.
     Result<void> get(PageNumber page, Slot slot, PageCodec& codec, MutablePageBytes into) const;
+    /// A slot as it lies there, until it is released: for another tier, which gives it to decode() or
+    /// adopt().
+    [[nodiscard]] std::span<const std::byte> bytesOf(Slot slot) const;
+    /// As get(), of a slot's bytes that are elsewhere.
+    static Result<void> decode(PageNumber page, std::span<const std::byte> slotBytes, PageCodec& codec,
+                               MutablePageBytes into);
+    /// Takes a slot's bytes back. Error: as put().
+    Result<Slot> adopt(std::span<const std::byte> slotBytes);
     /// What a slot holds, and how it is compressed.
     [[nodiscard]] ContentHash contentOf(Slot slot) const;
     [[nodiscard]] Algorithm algorithmOf(Slot slot) const;
@@ -54,11 +62,9 @@ class ColdStore {
     /// Is more of the arena empty than a tenth of what it holds?
     [[nodiscard]] bool sparse() const;
     /// One step of compaction: the pages of the emptiest slab are shown to `move(page, slot)`, which has the
-    /// slot copied by copy(), publishes that and releases `slot`, or leaves it. False where nothing could be
+    /// slot copied by adopt(), publishes that and releases `slot`, or leaves it. False where nothing could be
     /// saved. One thread at a time, the one that puts.
     bool compact(const std::function<void(PageNumber, Slot)>& move);
-    /// A copy of a slot in another place. Error: as put().
-    Result<Slot> copy(Slot slot);
 
     [[nodiscard]] std::uint64_t storedBytes() const;  ///< memory that the file takes
     [[nodiscard]] std::uint64_t slotBytes() const;    ///< of it, bytes in slots

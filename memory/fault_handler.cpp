@@ -36,25 +36,26 @@ FaultHandler::~FaultHandler() {
 
 void FaultHandler::stop() {
     stop_ = true;
-    roomMade();
+    wake();
     if (thread_.joinable()) thread_.join();
 }
 
-void FaultHandler::roomMade() {
+void FaultHandler::wake() {
     const std::uint64_t one = 1;
     (void)!::write(wake_.get(), &one, sizeof one);
 }
 
 void FaultHandler::run(int process) {
     ::pthread_setname_np(::pthread_self(), "fault-handler");
-    std::array<pollfd, 3> polled{pollfd{guest_.fd(), POLLIN, 0}, pollfd{wake_.get(), POLLIN, 0},
-                                 pollfd{process, POLLIN, 0}};
+    std::array<pollfd, 4> polled{pollfd{guest_.fd(), POLLIN, 0}, pollfd{wake_.get(), POLLIN, 0},
+                                 pollfd{process, POLLIN, 0}, pollfd{pager_.diskEvent(), POLLIN, 0}};
     auto stallBegan = std::chrono::steady_clock::time_point{};
     while (!stop_) {
         const bool waiting = !pending_.empty();
+        const bool stalled = waiting || pager_.waitsForDisk();
         ::poll(polled.data(), polled.size(), !waiting ? -1 : retryMilliseconds);
         if (polled[2].revents != 0) break;
-        if (!waiting) {
+        if (!stalled) {
             stallBegan = std::chrono::steady_clock::now();
             longPause_ = stallBegan - served_ > pauseWhereMoved;
         }
@@ -71,7 +72,12 @@ void FaultHandler::run(int process) {
             stallBegan = now;
             served_ = now;
         };
-        if (waiting) accountStall();
+        if (stalled) accountStall();
+        if (polled[3].revents != 0) {
+            pager_.finishReads([&](VmAddress address) { pending_.push_back({address, false, 0}); });
+            served = true;
+        }
+        pager_.bringWanted();
         for (readMessages(); !pending_.empty(); readMessages()) {
             const auto before = pending_.size();
             if (!servePending()) {
@@ -125,6 +131,7 @@ bool FaultHandler::servePending() {
         if (pager_.inStore(fault.address)) bringAlong(fault.address);
         switch (pager_.serve(fault.address, fault.write, budget_.hasRoom(2 * blockBytes))) {
             case Served::done:
+            case Served::reading:
             case Served::lost:
                 if (faultsUntilLook_ > 0) --faultsUntilLook_;
                 break;

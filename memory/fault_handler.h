@@ -42,8 +42,8 @@ class FaultHandler {
 
     /// Stops and joins the thread. Faults that come later wait in the kernel.
     void stop();
-    /// Any thread: there is room again.
-    void roomMade();
+    /// Any thread: there is room again, or something is to be read from the file tier.
+    void wake();
     /// Any thread: does a fault wait for room?
     [[nodiscard]] bool waitsForRoom() const { return waitsForRoom_.load(std::memory_order_relaxed); }
 

@@ -13,9 +13,10 @@
 //             A resident or staged page that came from there may still have its slot: while memory for it
 //             is to be had, a page that goes back unchanged need not be compressed again.
 //   filled    one 32-bit word, repeated: needs no slot
+//   frozen    in the file tier, at `frozenSlot`
 //
-//   fault        absent -> resident          staged -> resident      cold, filled -> resident
-//   background   resident -> staged          staged -> cold, filled
+//   fault        absent -> resident   staged -> resident         cold, filled, frozen -> resident
+//   background   resident -> staged   staged -> cold, filled, frozen   cold -> frozen   frozen -> cold
 //   REMOVE       any -> absent
 //
 // An entry may be written only under its block's lock in the pager; counters may be read by any thread.
@@ -27,12 +28,14 @@
 
 #include "common/error.h"
 #include "common/unique_fd.h"
+#include "memory/frozen_segments.h"
 #include "memory/page.h"
 #include "memory/slot_allocator.h"
 
 namespace thermocline::memory {
 
-enum class PageState : std::uint8_t { absent, resident, staged, cold, filled };
+enum class PageState : std::uint8_t { absent, resident, staged, cold, filled, frozen };
+inline constexpr std::size_t pageStates = 6;
 
 /// How often a page is left alone by the clock's hand (an age-based clock, as in GCLOCK): each time that it
 /// is touched while staged its level rises, and it is passed over 2^level - 1 times before it is staged
@@ -66,9 +69,10 @@ class alignas(8) PageEntry {
     }
     static constexpr PageEntry cold(Slot slot) { return PageEntry(PageState::cold, slotBits(slot)); }
     static constexpr PageEntry filled(std::uint32_t word) { return PageEntry(PageState::filled, word); }
+    static constexpr PageEntry frozen(FrozenSlot slot) { return PageEntry(PageState::frozen, slot.packed()); }
 
     [[nodiscard]] constexpr PageState state() const { return static_cast<PageState>(raw_ & stateMask); }
-    /// Cold or filled: only the store has it.
+    /// Cold or filled: only the store has it, and gives it at once.
     [[nodiscard]] constexpr bool stored() const {
         return state() == PageState::cold || state() == PageState::filled;
     }
@@ -82,11 +86,13 @@ class alignas(8) PageEntry {
     }
     /// Of a cold page; of a resident or staged one its copy. No bytes: none.
     [[nodiscard]] constexpr Slot slot() const {
-        if (state() == PageState::filled) return {};
+        if (state() == PageState::filled || state() == PageState::frozen) return {};
         return {payload() >> lengthBits & ((std::uint64_t{1} << granuleBits) - 1),
                 static_cast<std::uint32_t>(payload() & ((1U << lengthBits) - 1))};
     }
-    /// The same with another slot. REQUIRES: not filled, not absent.
+    /// Of a frozen page.
+    [[nodiscard]] constexpr FrozenSlot frozenSlot() const { return FrozenSlot::unpacked(payload()); }
+    /// The same with another slot. REQUIRES: resident, staged or cold.
     [[nodiscard]] constexpr PageEntry withSlot(Slot slot) const {
         constexpr auto mask = (std::uint64_t{1} << (lengthBits + granuleBits)) - 1;
         return PageEntry(state(), (payload() & ~mask) | slotBits(slot));
@@ -145,7 +151,7 @@ class PageMap {
     UniqueFd file_;
     PageEntry* entries_;
     std::uint64_t blocks_;
-    std::array<std::atomic<std::uint64_t>, 5> counts_{};
+    std::array<std::atomic<std::uint64_t>, pageStates> counts_{};
 };
 
 }  // namespace thermocline::memory

@@ -27,7 +27,7 @@ Step stepOf(int error) {
 }
 
 Pager::Pager(const Footprint& footprint, AddressMap addresses, Userfault& guest, Userfault& drop,
-             const ProcessMemory& memory, PageMap& pages, ColdStore& store,
+             const ProcessMemory& memory, PageMap& pages, ColdStore& store, FrozenTier* frozen,
              std::array<AgentLane*, laneCount> lanes)
     : footprint_(footprint),
       area_(footprint.staging, addresses.blocks()),
@@ -37,6 +37,7 @@ Pager::Pager(const Footprint& footprint, AddressMap addresses, Userfault& guest,
       memory_(memory),
       pages_(pages),
       store_(store),
+      frozen_(frozen),
       blocks_(addresses_.blocks()) {
     std::size_t lane = 0;
     for (auto* worker : {&faultWorker_, &backgroundWorker_}) {
@@ -50,7 +51,8 @@ Pager::Pager(const Footprint& footprint, AddressMap addresses, Userfault& guest,
 }
 
 std::uint64_t Pager::metadataBytes() const {
-    return pages_.metadataBytes() + blocks_.size() * sizeof(Block) + store_.metadataBytes();
+    return pages_.metadataBytes() + blocks_.size() * sizeof(Block) + store_.metadataBytes() +
+           (frozen_ != nullptr ? frozen_->metadataBytes() : 0);
 }
 
 MutablePageBytes Pager::page(Worker& worker, std::size_t index) const {
@@ -83,7 +85,7 @@ Result<bool> Pager::unregisterGuest() {
     if (!registered()) return true;
     const PriorityMutex::Patient layout(layout_);
     if (pages_.count(PageState::staged) + pages_.count(PageState::cold) + pages_.count(PageState::filled) +
-            copyBytes() !=
+            pages_.count(PageState::frozen) + copyBytes() !=
         0)
         return false;
     // A fault that the other thread is about to serve meets an unregistered range: unregistering woke its
@@ -116,6 +118,7 @@ HeatMap Pager::heat(std::size_t pieces) const {
                     break;
                 case PageState::cold:
                 case PageState::filled:
+                case PageState::frozen:
                     ++piece.cold;
                     break;
             }
@@ -156,6 +159,7 @@ std::vector<Pager::Piece> Pager::pieces(BlockNumber block) const {
 
 /// Frees the slot of an entry that is about to be replaced.
 void Pager::release(PageEntry entry) {
+    if (entry.state() == PageState::frozen) return frozen_->store().release(entry.frozenSlot());
     const auto slot = entry.slot();
     if (slot.bytes == 0) return;
     if (entry.state() != PageState::cold) copyBytes_.fetch_sub(slot.bytes, std::memory_order_relaxed);
@@ -166,6 +170,7 @@ void Pager::release(PageEntry entry) {
 /// lock.
 void Pager::cameBack(PageNumber number, bool touched) {
     const auto entry = pages_.get(number);
+    if (frozen_ != nullptr) blocks_[blockOf(number)].wanted = deciseconds();
     switch (entry.state()) {
         case PageState::cold:
             if (copyWanted()) {
@@ -184,6 +189,9 @@ void Pager::cameBack(PageNumber number, bool touched) {
         }
         case PageState::resident:
             return;
+        case PageState::frozen:
+            release(entry);
+            [[fallthrough]];
         case PageState::absent:
         case PageState::filled:
             return pages_.set(number, PageEntry::resident());

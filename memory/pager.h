@@ -18,6 +18,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -25,6 +26,7 @@
 #include "memory/agent_lane.h"
 #include "memory/attachment.h"
 #include "memory/cold_store.h"
+#include "memory/frozen_tier.h"
 #include "memory/heat_map.h"
 #include "memory/page_codec.h"
 #include "memory/page_map.h"
@@ -36,11 +38,12 @@ namespace thermocline::memory {
 
 /// How a fault was served.
 enum class Served {
-    done,   ///< the page is there; the waiting thread runs
-    retry,  ///< the address space is changing: read events, then serve again
-    gone,   ///< the process is ending
-    lost,   ///< its bytes cannot be had (damaged store, read error): the thread is left waiting rather than
-            ///< fed garbage
+    done,     ///< the page is there; the waiting thread runs
+    retry,    ///< the address space is changing: read events, then serve again
+    gone,     ///< the process is ending
+    reading,  ///< from the file tier: finishReads() will serve it
+    lost,     ///< its bytes cannot be had (damaged store, read error): the thread is left waiting rather than
+              ///< fed garbage
 };
 
 /// How a background step went.
@@ -64,6 +67,7 @@ class Pager {
     struct Counters {
         std::atomic<std::uint64_t> stagedFaults{0};
         std::atomic<std::uint64_t> coldFaults{0};
+        std::atomic<std::uint64_t> frozenFaults{0};
         std::atomic<std::uint64_t> zeroFaults{0};
         std::atomic<std::uint64_t> spuriousFaults{
             0};  ///< the page was there already: another fault brought it back
@@ -72,9 +76,10 @@ class Pager {
         std::atomic<std::uint64_t> lostPages{0};
     };
 
-    /// All references outlive the pager. `lanes` are our mappings of the agents' control pages.
+    /// All references outlive the pager. `frozen` may be none; `lanes` are our mappings of the agents'
+    /// control pages.
     Pager(const Footprint& footprint, AddressMap addresses, Userfault& guest, Userfault& drop,
-          const ProcessMemory& memory, PageMap& pages, ColdStore& store,
+          const ProcessMemory& memory, PageMap& pages, ColdStore& store, FrozenTier* frozen,
           std::array<AgentLane*, laneCount> lanes);
 
     // -- either thread --
@@ -103,7 +108,7 @@ class Pager {
     /// Would serving a fault there take more memory than is in use now? A guess by the page's state, without
     /// a lock.
     [[nodiscard]] bool needsRoom(VmAddress address) const;
-    /// Is the page in the store (cold or filled)? A guess, likewise.
+    /// Is the page in the store or the file tier? A guess, likewise.
     [[nodiscard]] bool inStore(VmAddress address) const;
     [[nodiscard]] std::optional<BlockNumber> blockAt(VmAddress address) const;
     /// `roomForHuge`: a fresh page may be a huge one.
@@ -113,6 +118,14 @@ class Pager {
     std::uint64_t prefetch(VmAddress first, std::int64_t strideBytes, std::uint64_t count);
     /// Brings back the block that `address` is in as one huge page, if all of it is in the store.
     bool prefetchBlock(VmAddress address);
+    /// Readable when finishReads() has something to do; -1 without a file tier.
+    [[nodiscard]] int diskEvent() const;
+    /// Does a fault wait for the file tier?
+    [[nodiscard]] bool waitsForDisk() const;
+    /// Serves what was read from the file tier; `again`: what is to be served anew. REQUIRES: a file tier.
+    void finishReads(const std::function<void(VmAddress)>& again);
+    /// Goes on to read what restoreFrozen() and thaw() want back.
+    void bringWanted();
 
     // -- background thread --
     /// Guest faults come to us from now on, and the page map tells what is resident. Does nothing when
@@ -127,8 +140,23 @@ class Pager {
     };
     /// Moves the resident pages of `block` aside; at most so many, unless it is one huge page.
     Step stage(BlockNumber block, HotBlocks hot, std::size_t mostPages = pagesPerBlock);
+    /// What becomes of staged pages that do not compress.
+    enum class Poor {
+        moveBack,  ///< they are more use in guest RAM
+        freeze,    ///< into the file tier, if there is one and it takes them
+    };
     /// Makes the staged pages of `block` cold.
-    Step evict(BlockNumber block, Algorithm algorithm);
+    Step evict(BlockNumber block, Algorithm algorithm, Poor poor = Poor::moveBack);
+    /// Moves the cold pages of `block` to the file tier, if nothing of the block was wanted for as long as
+    /// that asks. REQUIRES, as all that follows until restoreFrozen: a file tier.
+    Step freeze(BlockNumber block);
+    /// Moves the frozen pages of `block` to the store; those that do not compress are wanted in guest RAM.
+    Step thaw(BlockNumber block);
+    /// Keeps the file tier in order; true where it wants pages back in guest RAM.
+    bool tendFrozen();
+    /// The frozen pages of `block` are wanted in guest RAM: the fault thread brings them, once woken. False
+    /// where there are none.
+    bool restoreFrozen(BlockNumber block);
     /// Brings every page of `block` back; as a huge page where it was one.
     Step restore(BlockNumber block);
     /// Should pages that come back leave a copy in the store? It costs memory, and saves the work of
@@ -159,6 +187,7 @@ class Pager {
         bool wasHuge = false;       ///< has been seen as one huge page since it was last made one
         Heat heat;                  ///< of the block as a huge page
         std::uint32_t evicted = 0;  ///< when its pages last went to the store, in evictions
+        std::uint32_t wanted = 0;   ///< when a page of it last came back or was evicted, in deciseconds()
         BlockMask leftover;         ///< copies in the staging area that nobody needs any more
     };
     /// What each of the two threads works with.
@@ -182,6 +211,12 @@ class Pager {
     Served serveAbsent(PageNumber page, VmAddress address, bool write, bool roomForHuge);
     Served serveStaged(PageNumber page, VmAddress address);
     Served serveStored(PageNumber page, VmAddress address);
+    Served serveFrozen(PageNumber page, VmAddress address);
+    bool readAhead(PageNumber page, VmAddress address);
+    static Result<void> decodeFrozen(PageNumber page, std::span<const std::byte> record, PageCodec& codec,
+                                     MutablePageBytes into);
+    static std::uint32_t deciseconds();
+    [[nodiscard]] bool quiet(BlockNumber block) const;
     Served populate(PageNumber page, VmAddress address, PageBytes bytes);
     struct Moved {
         BlockMask pages;  ///< those that are in guest RAM now
@@ -205,19 +240,19 @@ class Pager {
     Step stageWhole(BlockNumber block, VmAddress address);
     Step stagePages(BlockNumber block, BlockMask want);
     void passOverHot(BlockNumber block, BlockMask& want);
-    Step evictWhole(BlockNumber block, Algorithm algorithm);
-    Step evictPages(BlockNumber block, Algorithm algorithm);
+    Step evictWhole(BlockNumber block, Algorithm algorithm, Poor poor);
+    Step evictPages(BlockNumber block, Algorithm algorithm, Poor poor);
     /// What a staged page's entry could become.
     struct Candidate {
         PageEntry entry;
         bool fresh = false;  ///< its slot was written for it, and is nobody's until it is published
     };
     std::vector<Candidate> compressChunk(BlockNumber block, std::span<const std::size_t> pages,
-                                         Algorithm algorithm, Step& step);
+                                         Algorithm algorithm, Poor poor, Step& step);
     void publish(PageNumber page, const Candidate& candidate, Algorithm algorithm);
     Step unstageIncompressible(BlockNumber block);
     Step moveBack(BlockNumber block, const BlockMask& want);
-    void keepAsCopy(PageNumber page, Slot slot);
+    void keepAsCopy(PageNumber page, PageEntry candidate);
     void movedAside(PageNumber page);
     Step restoreWhole(BlockNumber block, VmAddress address);
     Step restoreStored(BlockNumber block);
@@ -245,6 +280,7 @@ class Pager {
     const ProcessMemory& memory_;
     PageMap& pages_;
     ColdStore& store_;
+    FrozenTier* frozen_;
     Worker faultWorker_;
     Worker backgroundWorker_;
     PriorityMutex layout_;
@@ -260,6 +296,7 @@ class Pager {
     std::atomic<bool> keepCopies_{false};
     std::atomic<std::uint64_t> memoryBytes_{0};
     std::atomic<bool> registered_{false};
+    std::size_t nextWanted_ = 0;  // fault thread: page of the first block that is wanted
     unsigned freshRefused_ =
         0;  ///< fault thread: no huge page could be had; how many faults until the next try
 };

@@ -29,7 +29,8 @@ bool Pager::needsRoom(VmAddress address) const {
 bool Pager::inStore(VmAddress address) const {
     const auto number = addresses_.pageAt(address);
     if (!number) return false;
-    return pages_.peek(*number).stored();
+    const auto entry = pages_.peek(*number);
+    return entry.stored() || entry.state() == PageState::frozen;
 }
 
 std::optional<BlockNumber> Pager::blockAt(VmAddress address) const {
@@ -65,6 +66,8 @@ Served Pager::serve(VmAddress address, bool write, bool roomForHuge) {
         case PageState::cold:
         case PageState::filled:
             return serveStored(*number, address);
+        case PageState::frozen:
+            return serveFrozen(*number, address);
         case PageState::resident:
             break;
     }
@@ -219,6 +222,10 @@ std::uint64_t Pager::prefetch(VmAddress first, std::int64_t strideBytes, std::ui
         const PriorityMutex::Urgent lock(shard(blockOf(*number)));
         const auto got = bringStored(faultWorker_, *number, address, pages);
         brought += got.pages;
+        for (std::size_t k = 0; k < pages; ++k)
+            if (pages_.get(*number + k).state() == PageState::frozen &&
+                !readAhead(*number + k, address + k * pageBytes))
+                break;
         if (got.last != Populate::done && got.last != Populate::present) break;
         i += pages;
     }

@@ -10,24 +10,27 @@
 
 namespace thermocline::memory {
 
-Step Pager::evict(BlockNumber block, Algorithm algorithm) {
+Step Pager::evict(BlockNumber block, Algorithm algorithm, Poor poor) {
     bool whole = false;
     {
         const PriorityMutex::Patient lock(shard(block));
         if (!pages_.pagesIn(block, PageState::staged).any()) return Step::touched;
         whole = blocks_[block].stagedWhole;
+        blocks_[block].wanted = deciseconds();
     }
+    if (frozen_ == nullptr || !frozen_->open()) poor = Poor::moveBack;
     blocks_[block].evicted = ++evictions_;
-    return whole ? evictWhole(block, algorithm) : evictPages(block, algorithm);
+    return whole ? evictWhole(block, algorithm, poor) : evictPages(block, algorithm, poor);
 }
 
-Step Pager::evictPages(BlockNumber block, Algorithm algorithm) {
+Step Pager::evictPages(BlockNumber block, Algorithm algorithm, Poor whatIsPoor) {
     auto result = Step::touched;
     std::vector<std::size_t> wanted;
     {
         const PriorityMutex::Patient lock(shard(block));
         pages_.pagesIn(block, PageState::staged).forEach([&](std::size_t i) {
-            if (!pages_.get(firstPageOf(block) + i).incompressible()) wanted.push_back(i);
+            if (whatIsPoor == Poor::freeze || !pages_.get(firstPageOf(block) + i).incompressible())
+                wanted.push_back(i);
         });
     }
     if (wanted.empty()) {
@@ -38,14 +41,14 @@ Step Pager::evictPages(BlockNumber block, Algorithm algorithm) {
     bool poor = false;
     for (std::size_t from = 0; from < wanted.size() && step == Step::done; from += chunkPages) {
         const auto chunk = std::span(wanted).subspan(from, std::min(chunkPages, wanted.size() - from));
-        const auto candidates = compressChunk(block, chunk, algorithm, step);
+        const auto candidates = compressChunk(block, chunk, algorithm, whatIsPoor, step);
         const PriorityMutex::Patient lock(shard(block));
         BlockMask drop;
         for (std::size_t i = 0; i < chunk.size(); ++i) {
             const auto& [entry, fresh] = candidates[i];
             const auto number = firstPageOf(block) + chunk[i];
             if (pages_.get(number).state() != PageState::staged || entry.state() == PageState::absent) {
-                if (fresh) store_.release(entry.slot());
+                if (fresh) release(entry);
                 continue;
             }
             // The slot is written; publish it, then drop the page: a crash between the two leaves both, never
@@ -70,13 +73,13 @@ Step Pager::evictPages(BlockNumber block, Algorithm algorithm) {
 /// A huge page goes as a whole: its slots are written chunk by chunk while it stays one staged huge page that
 /// a single touch takes back; only when all are written are they published, in one step, and the huge page
 /// freed at once.
-Step Pager::evictWhole(BlockNumber block, Algorithm algorithm) {
+Step Pager::evictWhole(BlockNumber block, Algorithm algorithm, Poor whatIsPoor) {
     std::vector<Candidate> candidates;
     candidates.reserve(pagesPerBlock);
     const auto giveUp = [&](Step step) {
         const PriorityMutex::Patient lock(shard(block));
         for (std::size_t i = 0; i < candidates.size(); ++i)
-            if (candidates[i].fresh) keepAsCopy(firstPageOf(block) + i, candidates[i].entry.slot());
+            if (candidates[i].fresh) keepAsCopy(firstPageOf(block) + i, candidates[i].entry);
         return step;
     };
     std::size_t poor = 0;
@@ -84,7 +87,7 @@ Step Pager::evictWhole(BlockNumber block, Algorithm algorithm) {
     for (std::size_t from = 0; from < pagesPerBlock; from += chunkPages) {
         std::iota(chunk.begin(), chunk.end(), from);
         auto step = Step::done;
-        const auto part = compressChunk(block, chunk, algorithm, step);
+        const auto part = compressChunk(block, chunk, algorithm, whatIsPoor, step);
         candidates.insert(candidates.end(), part.begin(), part.end());
         if (step != Step::done) return giveUp(step);
         for (const auto& [entry, fresh] : part) {
@@ -121,7 +124,7 @@ Step Pager::evictWhole(BlockNumber block, Algorithm algorithm) {
 /// thread stages, so a page that is still staged when its candidate is has been staged, and unchanged, all
 /// the time; and so has its copy, which only cameBack() and discard() give up, both ending that state.
 std::vector<Pager::Candidate> Pager::compressChunk(BlockNumber block, std::span<const std::size_t> numbers,
-                                                   Algorithm algorithm, Step& step) {
+                                                   Algorithm algorithm, Poor poor, Step& step) {
     auto& worker = backgroundWorker_;
     const auto base = firstPageOf(block);
     std::vector<Candidate> candidates(numbers.size());
@@ -165,6 +168,10 @@ std::vector<Pager::Candidate> Pager::compressChunk(BlockNumber block, std::span<
         const auto compressed = worker.codec.compress(bytes, algorithm);
         if (compressed.empty()) {
             entry = PageEntry::staged(entry.heat().level, {}, true);
+            if (poor != Poor::freeze || !frozen_->open()) continue;
+            const auto slot = frozen_->put(base + numbers[i], bytes);
+            fresh = slot.has_value();
+            if (fresh) entry = PageEntry::frozen(*slot);
             continue;
         }
         const auto slot = store_.put(base + numbers[i], content, compressed, algorithm);
@@ -189,17 +196,20 @@ void Pager::publish(PageNumber number, const Candidate& candidate, Algorithm alg
         release(before);
     pages_.set(number, candidate.entry);
     auto& loose = blocks_[blockOf(number)].loose;
-    if (!candidate.fresh || algorithm != Algorithm::lz4 || loose) return;
+    if (!candidate.fresh || candidate.entry.state() != PageState::cold || algorithm != Algorithm::lz4 ||
+        loose)
+        return;
     loose = true;
     looseBlocks_.fetch_add(1, std::memory_order_relaxed);
 }
 
 /// A slot that was written for a page which was touched meanwhile: not in vain, if the page does not change.
 /// REQUIRES: the block's lock.
-void Pager::keepAsCopy(PageNumber number, Slot slot) {
+void Pager::keepAsCopy(PageNumber number, PageEntry candidate) {
     const auto entry = pages_.get(number);
+    const auto slot = candidate.slot();
     const bool inMemory = entry.state() == PageState::resident || entry.state() == PageState::staged;
-    if (!inMemory || entry.slot().bytes != 0 || !copyWanted()) return store_.release(slot);
+    if (!inMemory || slot.bytes == 0 || entry.slot().bytes != 0 || !copyWanted()) return release(candidate);
     copyBytes_.fetch_add(slot.bytes, std::memory_order_relaxed);
     pages_.set(number, entry.state() == PageState::resident ? PageEntry::resident(entry.heat(), slot)
                                                             : PageEntry::staged(entry.heat().level, slot));
@@ -272,7 +282,7 @@ Step Pager::compactStore() {
         const PriorityMutex::Patient lock(shard(blockOf(number)));
         const auto entry = pages_.get(number);
         if (entry.slot().granule != place.granule || entry.slot().bytes == 0) return;
-        const auto copy = store_.copy(entry.slot());
+        const auto copy = store_.adopt(store_.bytesOf(entry.slot()));
         if (!copy) return;
         pages_.set(number, entry.withSlot(*copy));
         store_.release(entry.slot());

@@ -20,10 +20,12 @@ constexpr auto guestsPatience = std::chrono::milliseconds(100);
 /// Host memory that bringing pages back leaves free.
 constexpr std::uint64_t hostReserveBytes = 64U << 20;
 constexpr std::size_t maxPassed = 64;
+constexpr std::uint64_t blocksInVain = 16;
 constexpr auto cpuPatience = std::chrono::milliseconds(20);
 /// So few that they are compressed before a guest that touches everything all the time comes by.
 constexpr std::size_t forcedPages = 64;
 constexpr auto calm = std::chrono::milliseconds(200);
+constexpr auto diskPause = std::chrono::milliseconds(5);
 /// Shares of time in which the guest waits for room.
 constexpr auto pressureWindow = std::chrono::milliseconds(20);
 constexpr double waitsFrom = 0.01;
@@ -37,8 +39,13 @@ std::uint64_t hostAvailableBytes() {
 
 }  // namespace
 
-Reclaimer::Reclaimer(Pager& pager, ColdStore& store, Budget& budget, Guest guest)
-    : pager_(pager), store_(store), budget_(budget), guest_(std::move(guest)), thread_([this] { run(); }) {}
+Reclaimer::Reclaimer(Pager& pager, ColdStore& store, FrozenTier* frozen, Budget& budget, Guest guest)
+    : pager_(pager),
+      store_(store),
+      frozen_(frozen),
+      budget_(budget),
+      guest_(std::move(guest)),
+      thread_([this] { run(); }) {}
 
 Reclaimer::~Reclaimer() {
     stop();
@@ -49,7 +56,7 @@ void Reclaimer::stop() {
         const std::lock_guard lock(mutex_);
         stop_ = true;
     }
-    wake_.notify_all();
+    wakeUp();
     if (thread_.joinable()) thread_.join();
 }
 
@@ -62,7 +69,7 @@ void Reclaimer::setLimit(std::uint64_t bytes) {
         restoreError_.reset();
         restoring_ = !managed();
     }
-    wake_.notify_all();
+    wakeUp();
 }
 
 void Reclaimer::setProactive(std::optional<ProactivePolicy::Settings> settings) {
@@ -77,7 +84,22 @@ void Reclaimer::setProactive(std::optional<ProactivePolicy::Settings> settings) 
         restoreError_.reset();
         restoring_ = !managed();
     }
+    wakeUp();
+}
+
+void Reclaimer::closeFileTier() {
+    {
+        const std::lock_guard lock(mutex_);
+        closeTier_ = true;
+        changed_ = true;
+    }
+    wakeUp();
+}
+
+/// Whatever the thread waits for, it looks again.
+void Reclaimer::wakeUp() {
     wake_.notify_all();
+    if (frozen_ != nullptr) frozen_->settled();
 }
 
 std::optional<ProactivePolicy::Settings> Reclaimer::proactive() const {
@@ -136,10 +158,14 @@ void Reclaimer::run() {
         await();
         if (stop_) break;
         bool isManaged = false;
+        bool closeTier = false;
         {
             const std::lock_guard lock(mutex_);
             isManaged = managed();
+            closeTier = std::exchange(closeTier_, false);
         }
+        if (closeTier) emptyFileTier();
+        if (frozen_ != nullptr && pager_.tendFrozen()) guest_.wake();
         if (!isManaged) {
             restore();
             continue;
@@ -225,6 +251,8 @@ void Reclaimer::probe() {
     while (!staged_.empty() && Clock::now() - staged_.front().since > ProactivePolicy::probation &&
            Clock::now() < until && !busy() && evictOldest()) {
     }
+    while (Clock::now() < until && !busy() && freezeNext()) {
+    }
     pager_.dropAllLeftovers();
 }
 
@@ -282,6 +310,10 @@ void Reclaimer::reclaim() {
         pager_.compactStore();
         pager_.keepCopies(pressure_ != Pressure::none);
         if (pressure_ == Pressure::none && dropCopies()) {
+            madeRoom();
+            continue;
+        }
+        if (freezeNext()) {
             madeRoom();
             continue;
         }
@@ -392,6 +424,46 @@ bool Reclaimer::dropCopies() {
     return false;
 }
 
+/// Moves the next block that has been cold for long to the file tier.
+bool Reclaimer::freezeNext() {
+    if (frozen_ == nullptr || !frozen_->open() || Clock::now() < freezeAgain_) return false;
+    const auto blocks = pager_.pages().blocks();
+    auto pause = Clock::duration(frozen_->age()) / 8;
+    for (std::uint64_t tries = 0; tries < blocks; ++tries) {
+        const auto step = pager_.freeze(frozenHand_);
+        if (step == Step::retry) {
+            pause = diskPause;
+            break;
+        }
+        frozenHand_ = (frozenHand_ + 1) % blocks;
+        if (step == Step::done) return true;
+        if (step == Step::full) break;
+    }
+    freezeAgain_ = Clock::now() + pause;
+    return false;
+}
+
+/// The kill switch: the key goes only once nothing needs it any more.
+void Reclaimer::emptyFileTier() {
+    frozen_->shut("being emptied");
+    for (BlockNumber block = 0; block < pager_.pages().blocks() && !stop_; ++block)
+        if (pager_.thaw(block) == Step::full) return frozen_->shut("no memory to take its pages back");
+    awaitFrozen();
+    if (pager_.pages().count(PageState::frozen) != 0)
+        return frozen_->shut("not every page could be taken out of it; see the log for the damaged ones");
+    const auto killed = frozen_->store().killSwitch();
+    frozen_->shut(killed ? "switched off" : killed.error().message);
+}
+
+/// Waits until what was wanted from the file tier has come, or there is something else to do.
+void Reclaimer::awaitFrozen() {
+    guest_.wake();
+    frozen_->awaitWanted([&] {
+        const std::lock_guard lock(mutex_);
+        return stop_ || changed_ || guest_.ended();
+    });
+}
+
 /// Compresses the next block again that was compressed for speed.
 bool Reclaimer::tightenNext() {
     const auto blocks = pager_.pages().blocks();
@@ -410,7 +482,13 @@ bool Reclaimer::evictOldest() {
         staged_.pop_front();
         const auto algorithm =
             passed || pressure_ == Pressure::overwhelmed ? Algorithm::lz4 : Algorithm::zstd;
-        switch (pager_.evict(block, algorithm)) {
+        // What does not compress goes to a disk only if it is not wanted, or if there is nothing else to
+        // take.
+        const bool freeze =
+            frozen_ != nullptr &&
+            (inVain_ >= blocksInVain ||
+             Clock::now() - since >= std::min<Clock::duration>(frozen_->age(), ProactivePolicy::probation));
+        switch (pager_.evict(block, algorithm, freeze ? Pager::Poor::freeze : Pager::Poor::moveBack)) {
             case Step::done:
                 poolShare_.evicted();
                 inVain_ = 0;
@@ -472,10 +550,12 @@ void Reclaimer::restore() {
             case Step::gone:
                 return finish(Error{ErrorCode::processGone, "the VM's process has ended"});
             default:
+                if (frozen_ != nullptr && pager_.restoreFrozen(order[next])) guest_.wake();
                 ++next;
                 break;
         }
     }
+    if (frozen_ != nullptr) awaitFrozen();
     while (dropCopies()) {
     }
     const auto left = pager_.unregisterGuest();

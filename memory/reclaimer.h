@@ -29,6 +29,8 @@ class Reclaimer {
     /// What the reclaimer needs of the fault path.
     struct Guest {
         std::function<void()> roomMade;                    ///< memory was freed
+        std::function<void()> wake;                        ///< FaultHandler::wake()
+        std::function<bool()> ended;                       ///< the VM's process is gone
         std::function<std::chrono::nanoseconds()> stall;   ///< FaultHandler::stall()
         std::function<std::chrono::nanoseconds()> waited;  ///< FaultHandler::waited()
         std::function<std::uint64_t()> faults;             ///< FaultHandler::faults()
@@ -36,8 +38,8 @@ class Reclaimer {
         std::function<int()> cpu;                          ///< FaultHandler::cpu()
     };
 
-    /// All references outlive the reclaimer.
-    Reclaimer(Pager& pager, ColdStore& store, Budget& budget, Guest guest);
+    /// All references outlive the reclaimer; `frozen` may be none.
+    Reclaimer(Pager& pager, ColdStore& store, FrozenTier* frozen, Budget& budget, Guest guest);
     ~Reclaimer();
     Reclaimer(const Reclaimer&) = delete;
     Reclaimer& operator=(const Reclaimer&) = delete;
@@ -50,6 +52,8 @@ class Reclaimer {
     /// Looks for cold memory even where no limit asks for it; nothing = no longer.
     void setProactive(std::optional<ProactivePolicy::Settings> settings);
     [[nodiscard]] std::optional<ProactivePolicy::Settings> proactive() const;
+    /// Takes everything out of the file tier, then destroys it. REQUIRES: a file tier.
+    void closeFileTier();
     /// Memory use went up, or a fault waits for room.
     void memoryGrew();
     /// A stream of faults has left `block` behind: it goes before others, so that a scan does not push out
@@ -79,6 +83,7 @@ class Reclaimer {
     };
 
     void run();
+    void wakeUp();
     void await();
     bool registerGuest();
     void reclaim();
@@ -90,6 +95,9 @@ class Reclaimer {
     void keepOffTheFaultsCpu();
     bool evictOldest();
     bool dropCopies();
+    bool freezeNext();
+    void emptyFileTier();
+    void awaitFrozen();
     void unstage();
     void concede();
     [[nodiscard]] bool outOfPatience() const;
@@ -103,13 +111,16 @@ class Reclaimer {
 
     Pager& pager_;
     ColdStore& store_;
+    FrozenTier* frozen_;
     Budget& budget_;
     Guest guest_;
 
-    std::deque<Staged> staged_;  // oldest first; a block may have been touched since
-    BlockNumber hand_ = 0;       // the clock's hand: next block to stage
-    BlockNumber copyHand_ = 0;   // next block to look for copies in
-    BlockNumber looseHand_ = 0;  // ... and for pages that were compressed for speed
+    std::deque<Staged> staged_;        // oldest first; a block may have been touched since
+    BlockNumber hand_ = 0;             // the clock's hand: next block to stage
+    BlockNumber copyHand_ = 0;         // next block to look for copies in
+    BlockNumber frozenHand_ = 0;       // ... and for pages that are cold for long
+    Clock::time_point freezeAgain_{};  // in vain until then
+    BlockNumber looseHand_ = 0;        // ... and for pages that were compressed for speed
     cpu_set_t allowedCpus_{};
     int avoidedCpu_ = -1;
     Clock::time_point avoidedSince_{};
@@ -136,7 +147,8 @@ class Reclaimer {
     std::condition_variable restoredChanged_;
     std::string note_;
     std::optional<ProactivePolicy> proactive_;
-    bool changed_ = false;  // limit or policy
+    bool changed_ = false;  // limit, policy or file tier
+    bool closeTier_ = false;
     bool restored_ = true;
     std::optional<Error> restoreError_;
     std::atomic<bool> restoring_{true};

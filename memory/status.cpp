@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "memory/status.h"
 
+#include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
@@ -17,6 +19,9 @@ void eachField(Visit&& visit, S& s) {
     visit("resident_bytes", s.residentBytes);
     visit("staged_bytes", s.stagedBytes);
     visit("cold_bytes", s.coldBytes);
+    visit("frozen_bytes", s.frozenBytes);
+    visit("file_bytes", s.fileBytes);
+    visit("file_tier", s.fileTier);
     visit("store_bytes", s.storeBytes);
     visit("metadata_bytes", s.metadataBytes);
     visit("used_bytes", s.usedBytes);
@@ -26,6 +31,7 @@ void eachField(Visit&& visit, S& s) {
     visit("faults", s.faults);
     visit("staged_faults", s.stagedFaults);
     visit("cold_faults", s.coldFaults);
+    visit("frozen_faults", s.frozenFaults);
     visit("zero_faults", s.zeroFaults);
     visit("evicted_pages", s.evictedPages);
     visit("prefetched_pages", s.prefetchedPages);
@@ -39,7 +45,10 @@ void eachField(Visit&& visit, S& s) {
 
 /// What a manager that was started before an upgrade of the daemon does not know.
 bool addedLater(std::string_view field) {
-    return field == "prefetched_pages" || field == "proactive_max_stall" || field == "min_resident_bytes";
+    constexpr std::string_view fields[] = {"prefetched_pages", "proactive_max_stall", "min_resident_bytes",
+                                           "frozen_bytes",     "file_bytes",          "file_tier",
+                                           "frozen_faults"};
+    return std::find(std::begin(fields), std::end(fields), field) != std::end(fields);
 }
 
 }  // namespace

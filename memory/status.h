@@ -20,6 +20,9 @@ struct Status {
     std::uint64_t residentBytes = 0;  ///< in the guest's RAM now
     std::uint64_t stagedBytes = 0;    ///< moved aside, not yet compressed (still in memory)
     std::uint64_t coldBytes = 0;      ///< guest bytes that live compressed in the store
+    std::uint64_t frozenBytes = 0;    ///< guest bytes that live in the file tier, encrypted
+    std::uint64_t fileBytes = 0;      ///< disk space that the file tier takes for them
+    std::string fileTier;             ///< "open", or why it takes no more pages; empty where there is none
     std::uint64_t storeBytes = 0;     ///< memory that the store takes for them
     std::uint64_t metadataBytes = 0;  ///< page map and store index
     std::uint64_t usedBytes = 0;      ///< all of these, and copies about to be dropped: what the limit bounds
@@ -29,6 +32,7 @@ struct Status {
     std::uint64_t faults = 0;         ///< page faults served, all kinds
     std::uint64_t stagedFaults = 0;   ///< ... on staged pages
     std::uint64_t coldFaults = 0;     ///< ... on cold pages
+    std::uint64_t frozenFaults = 0;   ///< ... on frozen pages
     std::uint64_t zeroFaults = 0;     ///< ... on pages never touched or given back by the guest
     std::uint64_t evictedPages = 0;   ///< 4 KiB pages made cold
     std::uint64_t stallNanoseconds = 0;  ///< time in which at least one fault was being served

@@ -42,6 +42,15 @@ Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
         removeFiles();
         return tl::unexpected(store.error());
     }
+    std::unique_ptr<FrozenTier> frozen;
+    if (options.frozen) {
+        auto tier = FrozenTier::create(*options.frozen);
+        if (!tier) {
+            removeFiles();
+            return tl::unexpected(tier.error());
+        }
+        frozen = std::move(*tier);
+    }
     auto attachment =
         memory::attach(options.pid, options.guestRam, addresses.blocks(), options.userfaultfdDevice);
     if (!attachment) {
@@ -58,7 +67,7 @@ Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
     }
     std::unique_ptr<VmMemory> vm(new VmMemory(std::move(options), std::move(*attachment),
                                               std::move(addresses), std::move(*pages), std::move(*store),
-                                              static_cast<thermocline_lane*>(lanes)));
+                                              std::move(frozen), static_cast<thermocline_lane*>(lanes)));
     if (const auto registered = vm->registerStaging(); !registered) {
         (void)vm->detach();
         (void)cure(vm->footprint());
@@ -68,7 +77,8 @@ Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
 }
 
 VmMemory::VmMemory(Options options, Attachment attachment, AddressMap addresses, PageMap pages,
-                   std::unique_ptr<ColdStore> store, thermocline_lane* firstLane)
+                   std::unique_ptr<ColdStore> store, std::unique_ptr<FrozenTier> frozen,
+                   thermocline_lane* firstLane)
     : options_(std::move(options)),
       attachment_(std::move(attachment)),
       lanes_(firstLane),
@@ -77,11 +87,12 @@ VmMemory::VmMemory(Options options, Attachment attachment, AddressMap addresses,
       memory_(std::move(attachment_.memory), std::move(attachment_.pagemap)),
       pages_(std::move(pages)),
       store_(std::move(store)),
+      frozen_(std::move(frozen)),
       agents_{
           AgentLane(laneAt(lanes_, 0), attachment_.footprint.threads[0], [this] { return processEnded(); }),
           AgentLane(laneAt(lanes_, 1), attachment_.footprint.threads[1], [this] { return processEnded(); })},
       pager_(attachment_.footprint, std::move(addresses), guest_, drop_, memory_, pages_, *store_,
-             {&agents_[0], &agents_[1]}),
+             frozen_.get(), {&agents_[0], &agents_[1]}),
       budget_(pager_, *store_),
       stallSince_(std::chrono::steady_clock::now()) {}
 
@@ -97,20 +108,23 @@ void VmMemory::start() {
     // The reclaimer asks the handler only once it has something to do, which is after both are there.
     Reclaimer::Guest guest;
     guest.roomMade = [this] {
-        if (faults_->waitsForRoom()) faults_->roomMade();
+        if (faults_->waitsForRoom()) faults_->wake();
     };
+    guest.wake = [this] { faults_->wake(); };
+    guest.ended = [this] { return gone_.load(); };
     guest.stall = [this] { return faults_->stall(); };
     guest.waited = [this] { return faults_->waited(); };
     guest.faults = [this] { return faults_->faults(); };
     guest.waits = [this] { return faults_->waitsForRoom(); };
     guest.cpu = [this] { return faults_->cpu(); };
-    reclaimer_ = std::make_unique<Reclaimer>(pager_, *store_, budget_, std::move(guest));
+    reclaimer_ = std::make_unique<Reclaimer>(pager_, *store_, frozen_.get(), budget_, std::move(guest));
     FaultHandler::Hooks hooks;
     hooks.memoryGrew = [this] { reclaimer_->memoryGrew(); };
     hooks.restoring = [this] { return reclaimer_->restoring(); };
     hooks.passedBy = [this](BlockNumber block) { reclaimer_->passedBy(block); };
     hooks.processEnded = [this] {
         gone_ = true;
+        if (frozen_) frozen_->settled();
         if (options_.processEnded) options_.processEnded();
     };
     faults_ =
@@ -162,6 +176,17 @@ Result<void> VmMemory::setProactive(std::optional<ProactivePolicy::Settings> set
     return {};
 }
 
+Result<void> VmMemory::closeFileTier() {
+    if (gone_) return fail(ErrorCode::processGone, "the VM's process has ended");
+    if (detached_) return fail(ErrorCode::notAttached, "the VM has been detached");
+    if (!frozen_)
+        return fail(
+            ErrorCode::notSupported,
+            "this VM has no file tier; it gets one when it is attached, if a directory is configured");
+    reclaimer_->closeFileTier();
+    return {};
+}
+
 Result<void> VmMemory::detach() {
     if (detached_) return fail(ErrorCode::notAttached, "the VM has been detached");
     if (gone_) return fail(ErrorCode::processGone, "the VM's process has ended");
@@ -202,11 +227,16 @@ Status VmMemory::status() const {
     status.mechanism = "move";
     status.memoryBytes = pager_.memoryBytes();
     // In this order, against the way that reclaim takes: no page is counted twice while it moves.
+    status.frozenBytes = pages_.count(PageState::frozen) * pageBytes;
     status.coldBytes = (pages_.count(PageState::cold) + pages_.count(PageState::filled)) * pageBytes;
     status.stagedBytes = pages_.count(PageState::staged) * pageBytes;
     // Unregistered, the guest's pages come and go without us: look.
     status.residentBytes =
         pager_.registered() ? pages_.count(PageState::resident) * pageBytes : populatedBytes();
+    if (frozen_) {
+        status.fileTier = frozen_->note().empty() ? "open" : frozen_->note();
+        status.fileBytes = frozen_->store().status().fileBytes;
+    }
     status.storeBytes = store_->storedBytes();
     status.metadataBytes = pager_.metadataBytes();
     status.usedBytes = status.residentBytes + status.stagedBytes + status.storeBytes + status.metadataBytes +
@@ -216,6 +246,7 @@ Status VmMemory::status() const {
     if (reclaimer_ && (status.limitBytes == 0 || !status.limitMet)) status.limitNote = reclaimer_->note();
     status.stagedFaults = counters.stagedFaults;
     status.coldFaults = counters.coldFaults;
+    status.frozenFaults = counters.frozenFaults;
     status.zeroFaults = counters.zeroFaults;
     status.evictedPages = counters.evictedPages;
     status.prefetchedPages = counters.prefetchedPages;

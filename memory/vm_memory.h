@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@
 #include "memory/attachment.h"
 #include "memory/budget.h"
 #include "memory/fault_handler.h"
+#include "memory/frozen_tier.h"
 #include "memory/heat_map.h"
 #include "memory/pager.h"
 #include "memory/reclaimer.h"
@@ -39,11 +41,12 @@ class VmMemory {
         std::function<void()>
             processEnded;  ///< called once, on the fault thread, when the VM's process is gone
         std::string userfaultfdDevice = "/dev/userfaultfd";
+        std::optional<FrozenTierOptions> frozen;  ///< a file tier for what is cold for long
     };
 
     /// Attaches; until a limit is set the guest's RAM is not even registered and costs nothing. Needs
     /// CAP_SYS_PTRACE. Starts no thread, so that the caller can drop its privileges before start(). On error
-    /// nothing is left behind. Errors: as memory::attach(); outOfMemory.
+    /// nothing is left behind. Errors: as memory::attach(); outOfMemory; those of FrozenTier::create().
     static Result<std::unique_ptr<VmMemory>> attach(Options options);
     /// Stops managing at once, wherever pages are: for when the process has ended. A living VM is to be
     /// detach()ed first.
@@ -59,6 +62,10 @@ class VmMemory {
     /// Looks for cold memory as far as the stall allows, besides the limit; nothing = no longer. Error:
     /// invalidArgument, naming the range.
     Result<void> setProactive(std::optional<ProactivePolicy::Settings> settings);
+    /// The file tier's kill switch: what is in it comes back into memory, then its key is overwritten and its
+    /// file emptied; for good. Returns at once, Status::fileTier tells when it is done. Error: notSupported
+    /// where there is none.
+    Result<void> closeFileTier();
     /// Brings every page back, unregisters (before start() there is nothing to bring back), sends the agent
     /// threads away. What is left in the VM's process is for cure(), which needs privileges. Errors:
     /// outOfMemory and what it takes; processGone; the VM then stays managed, without a limit.
@@ -71,7 +78,8 @@ class VmMemory {
 
   private:
     VmMemory(Options options, Attachment attachment, AddressMap addresses, PageMap pages,
-             std::unique_ptr<ColdStore> store, thermocline_lane* firstLane);
+             std::unique_ptr<ColdStore> store, std::unique_ptr<FrozenTier> frozen,
+             thermocline_lane* firstLane);
     Result<void> registerStaging();
     [[nodiscard]] bool processEnded() const;
     [[nodiscard]] std::uint64_t populatedBytes() const;
@@ -85,6 +93,7 @@ class VmMemory {
     ProcessMemory memory_;
     PageMap pages_;
     std::unique_ptr<ColdStore> store_;
+    std::unique_ptr<FrozenTier> frozen_;  // none where no directory was given
     std::array<AgentLane, laneCount> agents_;
     Pager pager_;
     Budget budget_;

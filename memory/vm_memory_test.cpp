@@ -33,12 +33,25 @@ class VmMemoryTest : public ::testing::TestWithParam<bool> {
         EXPECT_TRUE(std::filesystem::is_empty(directory_)) << "files were left in the state directory";
         std::filesystem::remove_all(directory_);
     }
-    void attach(SubjectProcess& subject) {
-        auto vm =
-            VmMemory::attach({subject.pid(), subject.guestRam(), directory_, [this] { processEnded(); }});
+    void attach(SubjectProcess& subject, std::optional<FrozenTierOptions> frozen = {}) {
+        VmMemory::Options options;
+        options.pid = subject.pid();
+        options.guestRam = subject.guestRam();
+        options.stateDirectory = directory_;
+        options.processEnded = [this] { processEnded(); };
+        options.frozen = std::move(frozen);
+        auto vm = VmMemory::attach(std::move(options));
         ASSERT_TRUE(vm) << vm.error().message;
         vm_ = std::move(*vm);
         vm_->start();
+    }
+    /// In a directory on a disk; takes pages at once.
+    static FrozenTierOptions fileTier() {
+        FrozenTierOptions tier;
+        tier.store.directory = std::filesystem::current_path();
+        tier.store.maxFileBytes = 128 * mib;
+        tier.age = std::chrono::milliseconds(0);
+        return tier;
     }
     void processEnded() {
         const std::lock_guard lock(mutex_);
@@ -208,6 +221,69 @@ TEST_P(VmMemoryTest, incompressibleMemoryMakesTheLimitUnreachableNotTheGuestStuc
     EXPECT_FALSE(status.limitMet);
     EXPECT_NE(status.limitNote.find("do not compress"), std::string::npos) << status.limitNote;
     EXPECT_LT(status.storeBytes, 4 * mib);
+    expectDetached(subject);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+}
+
+TEST_P(VmMemoryTest, whatDoesNotCompressGoesToTheFileTierAndTheLimitIsMet) {
+    SubjectProcess subject(64 * mib, GetParam());
+    ASSERT_EQ(subject.command("fill 8 noise"), "ok");
+    attach(subject, fileTier());
+    ASSERT_TRUE(vm_->setLimit(32 * mib));
+    ASSERT_TRUE(awaitLimitMet()) << vm_->status().limitNote;
+    EXPECT_GT(vm_->status().frozenBytes, 28 * mib);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    EXPECT_GT(vm_->status().frozenFaults, 0U);
+    EXPECT_EQ(subject.command("write 0 8192"), "ok");
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    EXPECT_EQ(vm_->status().fileTier, "open");
+    expectDetached(subject);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+}
+
+TEST_P(VmMemoryTest, whatIsColdForLongGoesFromTheStoreToTheFileTierAndBack) {
+    SubjectProcess subject(64 * mib, GetParam());
+    ASSERT_EQ(subject.command("fill 13 mixed"), "ok");
+    attach(subject, fileTier());
+    ASSERT_TRUE(vm_->setLimit(24 * mib));
+    ASSERT_TRUE(eventually([](const Status& status) { return status.frozenBytes > 16 * mib; }))
+        << vm_->status().fileTier;
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    // Lifting the limit brings everything back, unasked.
+    ASSERT_TRUE(vm_->setLimit(0));
+    ASSERT_TRUE(eventually([](const Status& status) { return status.residentBytes == 64 * mib; }));
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    expectDetached(subject);
+}
+
+TEST_P(VmMemoryTest, theFileTiersKillSwitchLosesNothing) {
+    SubjectProcess subject(64 * mib, GetParam());
+    ASSERT_EQ(subject.command("fill 14 mixed"), "ok");
+    attach(subject, fileTier());
+    ASSERT_TRUE(vm_->setLimit(32 * mib));
+    ASSERT_TRUE(eventually([](const Status& status) { return status.frozenBytes > 8 * mib; }));
+    ASSERT_TRUE(vm_->closeFileTier());
+    ASSERT_TRUE(eventually([](const Status& status) { return status.fileTier == "switched off"; }))
+        << vm_->status().fileTier;
+    EXPECT_EQ(vm_->status().frozenBytes, 0U);
+    EXPECT_EQ(vm_->status().fileBytes, 0U);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    expectDetached(subject);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+}
+
+TEST_P(VmMemoryTest, aFullFileTierIsSaidAndLosesNothing) {
+    SubjectProcess subject(64 * mib, GetParam());
+    ASSERT_EQ(subject.command("fill 15 noise"), "ok");
+    auto tier = fileTier();
+    tier.store.maxBytesPerDay = 4 * mib;
+    attach(subject, tier);
+    ASSERT_TRUE(vm_->setLimit(32 * mib));
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    EXPECT_TRUE(eventually([](const Status& status) { return !status.limitNote.empty(); }));
+    const auto status = vm_->status();
+    EXPECT_NE(status.fileTier.find("per day"), std::string::npos) << status.fileTier;
+    EXPECT_LE(status.frozenBytes, 4 * mib);
     expectDetached(subject);
     EXPECT_EQ(subject.command("verify"), "ok 16384");
 }

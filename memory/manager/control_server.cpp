@@ -161,6 +161,9 @@ void ControlServer::handle(int client, const nlohmann::json& request) {
         if (detaching_) return answer(fail(ErrorCode::busy, "the VM is being detached"));
         const auto settings = proactiveSettings(request);
         answer(settings ? vm_->setProactive(*settings) : tl::unexpected(settings.error()));
+    } else if (method == "close-file-tier") {
+        if (detaching_) return answer(fail(ErrorCode::busy, "the VM is being detached"));
+        answer(vm_->closeFileTier());
     } else if (method == "heat") {
         const auto params = request.value("params", nlohmann::json::object());
         const auto pieces = params.is_object() ? params.find("pieces") : params.end();
@@ -179,8 +182,8 @@ void ControlServer::handle(int client, const nlohmann::json& request) {
         send(client, {{"id", id}, {"result", nlohmann::json::object()}});
     } else {
         answer(fail(ErrorCode::invalidArgument,
-                    fmt::format("unknown method \"{}\"; there are status, set-limit, set-proactive, heat, "
-                                "detach and subscribe",
+                    fmt::format("unknown method \"{}\"; there are status, set-limit, set-proactive, "
+                                "close-file-tier, heat, detach and subscribe",
                                 method)));
     }
 }

@@ -32,6 +32,10 @@ struct Arguments {
     std::string name;
     int readyFd = -1;
     std::string userfaultfdDevice = "/dev/userfaultfd";
+    std::string fileTierDirectory;  // empty: no file tier
+    std::uint64_t fileTierBytes = 0;
+    std::uint64_t fileTierBytesPerDay = UINT64_MAX;
+    double fileTierAge = 10;  // seconds
 };
 
 /// Writes a file so that it is there whole or not at all, readable for its owner only.
@@ -50,6 +54,16 @@ void removeStateFiles(const std::string& directory) {
         ::unlink((directory + "/" + name).c_str());
 }
 
+std::optional<memory::FrozenTierOptions> fileTier(const Arguments& arguments, std::uint64_t ramBytes) {
+    if (arguments.fileTierDirectory.empty()) return std::nullopt;
+    memory::FrozenTierOptions tier;
+    tier.store.directory = arguments.fileTierDirectory;
+    tier.store.maxFileBytes = arguments.fileTierBytes != 0 ? arguments.fileTierBytes : ramBytes;
+    tier.store.maxBytesPerDay = arguments.fileTierBytesPerDay;
+    tier.age = std::chrono::milliseconds(static_cast<std::int64_t>(arguments.fileTierAge * 1000));
+    return tier;
+}
+
 /// Undoes a fresh attachment: nothing was staged yet.
 void undo(std::unique_ptr<memory::VmMemory> vm) {
     const auto footprint = vm->footprint();
@@ -65,9 +79,9 @@ Result<void> runManager(const Arguments& arguments, const std::function<void(con
     if (!ram) return tl::unexpected(ram.error());
     auto server = ControlServer::listen(arguments.stateDirectory + "/" + socketFileName);
     if (!server) return tl::unexpected(server.error());
-    auto attached =
-        memory::VmMemory::attach({arguments.pid, ram->ranges, arguments.stateDirectory,
-                                  [&server] { (*server)->processEnded(); }, arguments.userfaultfdDevice});
+    auto attached = memory::VmMemory::attach(
+        {arguments.pid, ram->ranges, arguments.stateDirectory, [&server] { (*server)->processEnded(); },
+         arguments.userfaultfdDevice, fileTier(arguments, ram->bytes())});
     if (!attached) return tl::unexpected(attached.error());
     auto vm = std::move(*attached);
     const auto recorded = writePrivateFile(arguments.stateDirectory + "/" + attachmentFileName,
@@ -200,6 +214,19 @@ int main(int argc, char** argv) {
     runCommand->add_option("--name", arguments.name, "Name of the VM, for the log")->required();
     runCommand->add_option("--ready-fd", arguments.readyFd,
                            "Where to write one line of JSON once attached, or not");
+    runCommand
+        ->add_option("--file-tier-dir", arguments.fileTierDirectory,
+                     "Directory on a disk for what is cold for long, encrypted")
+        ->check(CLI::ExistingDirectory);
+    runCommand->add_option("--file-tier-max", arguments.fileTierBytes,
+                           "Bytes of disk that it may take (default: as many as the guest's RAM)");
+    runCommand->add_option("--file-tier-per-day", arguments.fileTierBytesPerDay,
+                           "Bytes that may be written there in any 24 hours (default: no bound)");
+    runCommand
+        ->add_option("--file-tier-age", arguments.fileTierAge,
+                     "Seconds without use after which pages go there")
+        ->check(CLI::Range(0.0, 86400.0))
+        ->capture_default_str();
     probeCommand->add_option("--pid", arguments.pid, "Process of the VM")->check(CLI::PositiveNumber);
     for (auto* command : {runCommand, probeCommand})
         command

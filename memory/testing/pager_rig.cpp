@@ -22,12 +22,13 @@ T require(Result<T> result) {
 
 }  // namespace
 
-PagerRig::PagerRig(SubjectProcess& subject) {
+PagerRig::PagerRig(SubjectProcess& subject, std::optional<FrozenTierOptions> frozen) {
     char path[] = "/dev/shm/thermocline-rig-XXXXXX";
     directory_ = ::mkdtemp(path);
     AddressMap addresses(subject.guestRam());
     pages_ = std::make_unique<PageMap>(require(PageMap::create(directory_ + "/pagemap", addresses.blocks())));
     store_ = require(ColdStore::create(directory_ + "/arena", addresses.blocks() * blockBytes));
+    if (frozen) frozen_ = require(FrozenTier::create(*frozen));
     attachment_ = require(attach(subject.pid(), subject.guestRam(), addresses.blocks()));
     lanes_ = static_cast<thermocline_lane*>(::mmap(nullptr, laneCount * THERMOCLINE_LANE_BYTES,
                                                    PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -49,7 +50,7 @@ PagerRig::PagerRig(SubjectProcess& subject) {
     require(guest_->registerMissing(area.staging()));
     require(drop_->registerMissing(area.drops()));
     pager_ = std::make_unique<Pager>(attachment_.footprint, std::move(addresses), *guest_, *drop_, *memory_,
-                                     *pages_, *store_, std::array{&agents_[0], &agents_[1]});
+                                     *pages_, *store_, frozen_.get(), std::array{&agents_[0], &agents_[1]});
     budget_ = std::make_unique<Budget>(*pager_, *store_);
 }
 
@@ -118,8 +119,18 @@ std::uint64_t PagerRig::evictAll() {
     return pages_->count(PageState::cold) + pages_->count(PageState::filled);
 }
 
+std::uint64_t PagerRig::freezeAll() {
+    eachBlock([&](BlockNumber block) { return pager_->freeze(block); });
+    return pages_->count(PageState::frozen);
+}
+
 void PagerRig::restoreAll() {
     eachBlock([&](BlockNumber block) { return pager_->restore(block); });
+    if (!frozen_) return;
+    for (BlockNumber block = 0; block < pages_->blocks(); ++block)
+        pager_->restoreFrozen(block);
+    faults_->wake();
+    frozen_->awaitWanted([] { return false; });
 }
 
 }  // namespace thermocline::memory::testing

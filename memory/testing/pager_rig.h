@@ -6,6 +6,7 @@
 // that fails.
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "memory/budget.h"
@@ -17,7 +18,7 @@ namespace thermocline::memory::testing {
 
 class PagerRig {
   public:
-    explicit PagerRig(SubjectProcess& subject);
+    explicit PagerRig(SubjectProcess& subject, std::optional<FrozenTierOptions> frozen = {});
     ~PagerRig();
     PagerRig(const PagerRig&) = delete;
     PagerRig& operator=(const PagerRig&) = delete;
@@ -31,11 +32,14 @@ class PagerRig {
     std::uint64_t stageAll();
     /// Every staged page, compressed; returns how many pages are cold.
     std::uint64_t evictAll();
+    /// Every cold page, in the file; returns how many there are. REQUIRES: a file tier.
+    std::uint64_t freezeAll();
     void restoreAll();
 
     [[nodiscard]] Pager& pager() { return *pager_; }
     [[nodiscard]] Userfault& guest() { return *guest_; }
     [[nodiscard]] ColdStore& store() { return *store_; }
+    [[nodiscard]] FrozenTier& frozen() { return *frozen_; }
     [[nodiscard]] const Footprint& footprint() const { return attachment_.footprint; }
     /// A descriptor of the store's file, to damage it.
     [[nodiscard]] UniqueFd arena() const;
@@ -52,6 +56,7 @@ class PagerRig {
     std::unique_ptr<ProcessMemory> memory_;
     std::unique_ptr<PageMap> pages_;
     std::unique_ptr<ColdStore> store_;
+    std::unique_ptr<FrozenTier> frozen_;
     std::vector<AgentLane> agents_;
     std::unique_ptr<Pager> pager_;
     std::unique_ptr<Budget> budget_;

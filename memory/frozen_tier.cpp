@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "memory/frozen_tier.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace thermocline::memory {
+
+Result<std::unique_ptr<FrozenTier>> FrozenTier::create(FrozenTierOptions options) {
+    auto store = FrozenStore::create(std::move(options.store));
+    if (!store) return tl::unexpected(store.error());
+    return std::unique_ptr<FrozenTier>(new FrozenTier(std::move(*store), options.age));
+}
+
+FrozenTier::FrozenTier(std::unique_ptr<FrozenStore> store, std::chrono::milliseconds age)
+    : store_(std::move(store)), age_(age), metadataBytes_(store_->status().metadataBytes) {}
+
+// -------------------------------------------------------------------------------------------------------------
+// fault thread
+
+FrozenTier::Start FrozenTier::begin(const Read& read) {
+    const auto before = std::find_if(reads_.begin(), reads_.end(),
+                                     [&](const Read& other) { return other.record == read.record; });
+    if (before != reads_.end()) {
+        // A page that comes back wakes everybody who waits for it; one of them sees to it that it does.
+        if (read.faultWaits && !std::exchange(before->faultWaits, true)) ++faultsWaiting_;
+        return Start::begun;
+    }
+    const auto begun = store_->submitRead(read.record.page, read.record.slot, read.record.page);
+    if (!begun) {
+        if (begun.error().code == ErrorCode::busy) return Start::busy;
+        spdlog::critical("page {} cannot be read from the file tier: {}", read.record.page,
+                         begun.error().message);
+        return Start::refused;
+    }
+    reads_.push_back(read);
+    if (read.faultWaits) ++faultsWaiting_;
+    const std::lock_guard lock(mutex_);
+    reading_ = true;
+    return Start::begun;
+}
+
+void FrozenTier::finish(const std::function<void(const Read&, Result<std::span<const std::byte>>)>& visit) {
+    store_->completions([&](const FrozenStore::ReadDone& done) {
+        const auto found = std::find_if(reads_.begin(), reads_.end(),
+                                        [&](const Read& read) { return read.record == done.record; });
+        if (found == reads_.end()) return;
+        const auto read = *found;
+        reads_.erase(found);
+        if (read.faultWaits) --faultsWaiting_;
+        visit(read, done.bytes);
+    });
+    {
+        const std::lock_guard lock(mutex_);
+        reading_ = !reads_.empty();
+    }
+    settled();
+}
+
+std::optional<BlockNumber> FrozenTier::firstWanted() const {
+    const std::lock_guard lock(mutex_);
+    return wanted_.empty() ? std::nullopt : std::optional(wanted_.front());
+}
+
+void FrozenTier::dropFirst() {
+    {
+        const std::lock_guard lock(mutex_);
+        wanted_.pop_front();
+    }
+    settled();
+}
+
+// -------------------------------------------------------------------------------------------------------------
+// background thread
+
+void FrozenTier::want(BlockNumber block) {
+    const std::lock_guard lock(mutex_);
+    wanted_.push_back(block);
+}
+
+void FrozenTier::awaitWanted(const std::function<bool()>& stop) {
+    std::unique_lock lock(mutex_);
+    settled_.wait(lock, [&] { return (wanted_.empty() && !reading_) || stop(); });
+}
+
+void FrozenTier::settled() {
+    { const std::lock_guard lock(mutex_); }  // so that it cannot fall between a look and the wait after it
+    settled_.notify_all();
+}
+
+Result<void> FrozenTier::tend() {
+    auto written = store_->poll();
+    metadataBytes_.store(store_->status().metadataBytes, std::memory_order_relaxed);
+    return written;
+}
+
+Result<FrozenSlot> FrozenTier::put(PageNumber page, std::span<const std::byte> bytes) {
+    auto slot = store_->put(page, bytes);
+    if (!slot && slot.error().code == ErrorCode::busy) {
+        (void)tend();
+        slot = store_->put(page, bytes);
+    }
+    if (slot) {
+        if (refusedUntil_ != std::chrono::steady_clock::time_point{}) setNote({});
+        refusedUntil_ = {};
+    } else if (slot.error().code != ErrorCode::busy) {
+        refusedUntil_ = std::chrono::steady_clock::now() + pauseAfterFailure;
+        setNote(slot.error().message);
+    }
+    return slot;
+}
+
+bool FrozenTier::open() const {
+    return !shut_ && std::chrono::steady_clock::now() >= refusedUntil_;
+}
+
+void FrozenTier::shut(std::string why) {
+    shut_ = true;
+    setNote(std::move(why));
+}
+
+void FrozenTier::setNote(std::string note) {
+    const std::lock_guard lock(mutex_);
+    if (note != note_ && !note.empty()) spdlog::warn("the file tier takes no more pages: {}", note);
+    note_ = std::move(note);
+}
+
+std::string FrozenTier::note() const {
+    const std::lock_guard lock(mutex_);
+    return note_;
+}
+
+}  // namespace thermocline::memory

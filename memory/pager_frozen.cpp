@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The pager and the file tier: cold pages that nobody wants go there, and come back without anybody but
+// those who wait for them standing still.
+//
+// A page is frozen from the moment in which its entry says so, and until then has its slot (or is staged). A
+// read begins under the lock of its block, by what the entry says then; its end looks, under the lock again,
+// whether the entry is still the same. If it is, it was so all the time: the record's place is not used again
+// while a read of it is under way (frozen_store.h), so no other filling can have given the page the same
+// slot. If it is not, a REMOVE or another fault was quicker, and the fault is looked at anew.
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <ctime>
+
+#include "memory/pager.h"
+
+namespace thermocline::memory {
+
+// -------------------------------------------------------------------------------------------------------------
+// fault thread
+
+Served Pager::serveFrozen(PageNumber number, VmAddress address) {
+    switch (frozen_->begin({{number, pages_.get(number).frozenSlot()}, address, true})) {
+        case FrozenTier::Start::begun:
+            return Served::reading;
+        case FrozenTier::Start::busy:
+            return Served::retry;
+        case FrozenTier::Start::refused:
+            break;
+    }
+    counters_.lostPages.fetch_add(1, std::memory_order_relaxed);
+    return Served::lost;
+}
+
+/// REQUIRES: the block's lock. False where no more reads can be begun now.
+bool Pager::readAhead(PageNumber number, VmAddress address) {
+    if (!frozen_->mayReadAhead()) return false;
+    return frozen_->begin({{number, pages_.get(number).frozenSlot()}, address, false}) !=
+           FrozenTier::Start::busy;
+}
+
+bool Pager::waitsForDisk() const {
+    return frozen_ != nullptr && frozen_->faultsWait();
+}
+
+int Pager::diskEvent() const {
+    return frozen_ != nullptr ? frozen_->store().readEvent() : -1;
+}
+
+void Pager::finishReads(const std::function<void(VmAddress)>& again) {
+    frozen_->finish([&](const FrozenTier::Read& read, const Result<std::span<const std::byte>>& record) {
+        const auto [number, slot] = read.record;
+        const PriorityMutex::Urgent lock(shard(blockOf(number)));
+        if (pages_.get(number) != PageEntry::frozen(slot) || addresses_.pageAt(read.address) != number) {
+            if (read.faultWaits) again(read.address);
+            return;
+        }
+        const auto bytes = page(faultWorker_, 0);
+        const auto decoded = record ? decodeFrozen(number, *record, faultWorker_.codec, bytes)
+                                    : Result<void>(tl::unexpected(record.error()));
+        if (!decoded) {
+            counters_.lostPages.fetch_add(1, std::memory_order_relaxed);
+            spdlog::critical("page {} cannot be brought back, threads that need it wait: {}", number,
+                             decoded.error().message);
+            return;
+        }
+        const auto served = populate(number, read.address, bytes);
+        if (served == Served::done)
+            (read.faultWaits ? counters_.frozenFaults : counters_.prefetchedPages)
+                .fetch_add(1, std::memory_order_relaxed);
+        else if (served == Served::retry && read.faultWaits)
+            again(read.address);
+    });
+}
+
+/// REQUIRES: the thread that `codec` is of.
+Result<void> Pager::decodeFrozen(PageNumber number, std::span<const std::byte> record, PageCodec& codec,
+                                 MutablePageBytes into) {
+    if (record.size() != pageBytes) return ColdStore::decode(number, record, codec, into);
+    std::copy(record.begin(), record.end(), into.begin());
+    return {};
+}
+
+void Pager::bringWanted() {
+    if (!frozen_) return;
+    while (const auto block = frozen_->firstWanted()) {
+        {
+            const PriorityMutex::Urgent lock(shard(*block));
+            for (; nextWanted_ < pagesPerBlock; ++nextWanted_) {
+                const auto number = firstPageOf(*block) + nextWanted_;
+                if (pages_.get(number).state() != PageState::frozen) continue;
+                const auto address = addresses_.addressOf(number);
+                if (address && !readAhead(number, *address)) return;
+            }
+        }
+        nextWanted_ = 0;
+        frozen_->dropFirst();
+    }
+}
+
+// -------------------------------------------------------------------------------------------------------------
+// background thread
+
+std::uint32_t Pager::deciseconds() {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return static_cast<std::uint32_t>(now.tv_sec * 10 + now.tv_nsec / 100'000'000);
+}
+
+/// Has nothing of the block been wanted for as long as the file tier asks? REQUIRES: the block's lock.
+bool Pager::quiet(BlockNumber block) const {
+    return deciseconds() - blocks_[block].wanted >= static_cast<std::uint32_t>(frozen_->age().count() / 100);
+}
+
+Step Pager::freeze(BlockNumber block) {
+    auto& worker = backgroundWorker_;
+    const auto first = firstPageOf(block);
+    auto result = Step::nothing;
+    for (std::size_t from = 0; from < pagesPerBlock; from += chunkPages) {
+        std::array<PageEntry, chunkPages> before;
+        {
+            const PriorityMutex::Patient lock(shard(block));
+            if (!quiet(block)) return result;
+            for (std::size_t i = 0; i < chunkPages; ++i) {
+                const auto entry = pages_.get(first + from + i);
+                if (entry.state() != PageState::cold) continue;
+                const auto bytes = store_.bytesOf(entry.slot());
+                std::copy(bytes.begin(), bytes.end(), page(worker, i).begin());
+                before[i] = entry;
+            }
+        }
+        for (std::size_t i = 0; i < chunkPages; ++i) {
+            if (before[i].state() != PageState::cold) continue;
+            const auto number = first + from + i;
+            const auto slot = frozen_->put(
+                number, std::span<const std::byte>(page(worker, i)).first(before[i].slot().bytes));
+            if (!slot) return slot.error().code == ErrorCode::busy ? Step::retry : Step::full;
+            // Only this thread makes pages cold: an entry that is the same has been so all the time.
+            const PriorityMutex::Patient lock(shard(block));
+            if (pages_.get(number) == before[i]) {
+                pages_.set(number, PageEntry::frozen(*slot));
+                store_.release(before[i].slot());
+                result = Step::done;
+            } else {
+                frozen_->store().release(*slot);
+            }
+        }
+    }
+    return result;
+}
+
+Step Pager::thaw(BlockNumber block) {
+    bool raw = false;
+    for (auto number = firstPageOf(block); number < firstPageOf(block + 1); ++number) {
+        // The lock is held while the disk is read: a fault that meets it waits as it would for its own read.
+        const PriorityMutex::Patient lock(shard(block));
+        if (pages_.get(number).state() != PageState::frozen) continue;
+        const auto slot = pages_.get(number).frozenSlot();
+        if (slot.bytes == pageBytes) {
+            raw = true;
+            continue;
+        }
+        const auto record = frozen_->store().get(number, slot, page(backgroundWorker_, 0));
+        if (!record) {
+            spdlog::critical("page {} cannot be taken out of the file tier: {}", number,
+                             record.error().message);
+            continue;
+        }
+        const auto cold = store_.adopt(*record);
+        if (!cold) return Step::full;
+        pages_.set(number, PageEntry::cold(*cold));
+        frozen_->store().release(slot);
+    }
+    if (raw) frozen_->want(block);
+    return Step::done;
+}
+
+bool Pager::tendFrozen() {
+    bool wanted = false;
+    if (!frozen_->tend()) {
+        BlockNumber last = pages_.blocks();
+        for (const auto& record : frozen_->store().failedRecords())
+            if (blockOf(record.page) != last)
+                wanted = thaw(last = blockOf(record.page)) == Step::done || wanted;
+    }
+    const auto moves = frozen_->store().compactOne();
+    if (!moves) return wanted;
+    for (const auto& [number, from, to] : *moves) {
+        const PriorityMutex::Patient lock(shard(blockOf(number)));
+        const bool same = pages_.get(number) == PageEntry::frozen(from);
+        if (same) pages_.set(number, PageEntry::frozen(to));
+        frozen_->store().release(same ? from : to);
+    }
+    return wanted;
+}
+
+bool Pager::restoreFrozen(BlockNumber block) {
+    const PriorityMutex::Patient lock(shard(block));
+    if (!pages_.pagesIn(block, PageState::frozen).any()) return false;
+    frozen_->want(block);
+    return true;
+}
+
+}  // namespace thermocline::memory

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The file tier's interleavings, forced: the test is the fault thread. And what becomes of a record that the
+// disk does not give back as it was.
+
+#include <gtest/gtest.h>
+#include <poll.h>
+
+#include <atomic>
+#include <cerrno>
+#include <filesystem>
+
+#include "memory/testing/pager_rig.h"
+#include "memory/testing/subject_process.h"
+
+namespace thermocline::memory {
+namespace {
+
+using testing::PagerRig;
+using testing::SubjectProcess;
+constexpr std::uint64_t mib = 1U << 20;
+constexpr std::uint64_t pages = 2048;
+
+FrozenTierOptions takesAtOnce() {
+    FrozenTierOptions tier;
+    tier.store.directory = std::filesystem::current_path();
+    tier.store.maxFileBytes = 64 * mib;
+    tier.age = std::chrono::milliseconds(0);
+    return tier;
+}
+
+class PagerFrozen : public ::testing::Test {
+  protected:
+    /// All of the subject is in the file; no fault handler runs.
+    void freeze(FrozenTierOptions tier = takesAtOnce()) {
+        ASSERT_EQ(subject_.command("fill 1 plain"), "ok");
+        rig_.emplace(subject_, std::move(tier));
+        rig_->registerGuest();
+        ASSERT_EQ(rig_->stageAll(), pages);
+        ASSERT_EQ(rig_->evictAll(), pages);
+        ASSERT_EQ(rig_->freezeAll(), pages);
+        // Records that are still being filled in are read from memory.
+        ASSERT_TRUE(rig_->frozen().store().flush());
+        while (rig_->frozen().store().status().writesUnderWay > 0)
+            ASSERT_TRUE(rig_->frozen().store().wait());
+    }
+    [[nodiscard]] VmAddress address(PageNumber page) const {
+        return subject_.guestRam().front().start + page * pageBytes;
+    }
+    Served fault(PageNumber page) { return rig_->pager().serve(address(page), false, false); }
+    void giveUp(PageNumber page) {
+        uffd_msg message{};
+        message.event = UFFD_EVENT_REMOVE;
+        message.arg.remove.start = address(page).value;
+        message.arg.remove.end = address(page + 1).value;
+        const PriorityMutex::Urgent layout(rig_->pager().layout());
+        rig_->pager().applyEvent(message);
+    }
+    /// Waits until reads have ended; what is to be served again.
+    std::vector<VmAddress> finishReads() {
+        pollfd polled{rig_->pager().diskEvent(), POLLIN, 0};
+        EXPECT_EQ(::poll(&polled, 1, 20'000), 1);
+        std::vector<VmAddress> again;
+        rig_->pager().finishReads([&](VmAddress at) { again.push_back(at); });
+        return again;
+    }
+    std::uint64_t frozen() { return rig_->pager().pages().count(PageState::frozen); }
+
+    SubjectProcess subject_{pages * pageBytes, false};
+    std::optional<PagerRig> rig_;
+};
+
+TEST_F(PagerFrozen, twoFaultsOnAPageNeedOneRead) {
+    freeze();
+    EXPECT_EQ(fault(7), Served::reading);
+    EXPECT_EQ(fault(7), Served::reading);
+    EXPECT_TRUE(rig_->pager().waitsForDisk());
+    EXPECT_TRUE(finishReads().empty());
+    EXPECT_FALSE(rig_->pager().waitsForDisk());
+    EXPECT_EQ(rig_->pager().counters().frozenFaults, 1U);
+    EXPECT_EQ(frozen(), pages - 1);
+    EXPECT_EQ(fault(7), Served::done) << "it is there";
+    rig_->startFaultHandler();
+    EXPECT_EQ(subject_.command("verify"), "ok 2048");
+}
+
+TEST_F(PagerFrozen, aReadThatEndsAfterItsPageWasGivenUpBringsNothingBack) {
+    freeze();
+    EXPECT_EQ(fault(7), Served::reading);
+    giveUp(7);
+    EXPECT_EQ(finishReads(), std::vector{address(7)}) << "who waits is to be served again";
+    EXPECT_EQ(rig_->pager().pages().peek(7), PageEntry::absent());
+    EXPECT_EQ(rig_->pager().counters().frozenFaults, 0U);
+    EXPECT_EQ(fault(7), Served::done);
+    EXPECT_EQ(rig_->pager().counters().zeroFaults, 1U);
+    rig_->startFaultHandler();
+    // Of what the subject wrote that one page is zeros now, as after a discard.
+    EXPECT_EQ(subject_.command("discard 7 1"), "ok");
+    EXPECT_EQ(subject_.command("verify"), "ok 2048");
+}
+
+TEST_F(PagerFrozen, aPageReadAheadAndGivenUpIsServedToNobody) {
+    freeze();
+    EXPECT_EQ(rig_->pager().prefetch(address(100), pageBytes, 8), 0U) << "they come later";
+    giveUp(103);
+    while (frozen() > pages - 8)
+        EXPECT_TRUE(finishReads().empty()) << "nobody waits";
+    EXPECT_EQ(rig_->pager().pages().peek(103), PageEntry::absent());
+    EXPECT_EQ(rig_->pager().counters().prefetchedPages, 7U);
+    rig_->startFaultHandler();
+    EXPECT_EQ(subject_.command("discard 103 1"), "ok");
+    EXPECT_EQ(subject_.command("verify"), "ok 2048");
+}
+
+TEST_F(PagerFrozen, whatTheDiskDoesNotGiveBackIsNeverServed) {
+    std::atomic<bool> broken{false};
+    auto tier = takesAtOnce();
+    tier.store.seams.ioDone = [&](bool write, std::uint64_t, int result) {
+        return !write && broken ? -EIO : result;
+    };
+    freeze(std::move(tier));
+    broken = true;
+    EXPECT_EQ(fault(7), Served::reading);
+    EXPECT_TRUE(finishReads().empty());
+    EXPECT_EQ(rig_->pager().counters().lostPages, 1U);
+    EXPECT_EQ(frozen(), pages) << "it stays where it is";
+    broken = false;
+    EXPECT_EQ(fault(7), Served::reading) << "the disk is there again";
+    EXPECT_TRUE(finishReads().empty());
+    rig_->startFaultHandler();
+    EXPECT_EQ(subject_.command("verify"), "ok 2048");
+}
+
+TEST_F(PagerFrozen, whatCannotBeWrittenComesBackIntoTheStore) {
+    auto tier = takesAtOnce();
+    tier.store.seams.ioDone = [](bool write, std::uint64_t, int result) { return write ? -EIO : result; };
+    ASSERT_EQ(subject_.command("fill 1 plain"), "ok");
+    rig_.emplace(subject_, std::move(tier));
+    rig_->registerGuest();
+    rig_->stageAll();
+    ASSERT_EQ(rig_->evictAll(), pages);
+    for (BlockNumber block = 0; block < rig_->pager().pages().blocks(); ++block)
+        (void)rig_->pager().freeze(block);
+    ASSERT_GT(frozen(), 0U);
+    (void)rig_->frozen().store().flush();
+    while (frozen() > 0)
+        rig_->pager().tendFrozen();
+    EXPECT_EQ(rig_->pager().pages().count(PageState::cold), pages);
+    rig_->startFaultHandler();
+    EXPECT_EQ(subject_.command("verify"), "ok 2048");
+}
+
+TEST_F(PagerFrozen, compactionMovesRecordsUnderTheirPages) {
+    auto tier = takesAtOnce();
+    tier.store.maxSpaceMultiple = 1.1;
+    freeze(std::move(tier));
+    // Every other page comes back: each segment is half empty.
+    for (PageNumber page = 0; page < pages; page += 2) {
+        auto served = fault(page);
+        while (served == Served::retry) {
+            EXPECT_TRUE(finishReads().empty());
+            served = fault(page);
+        }
+        ASSERT_EQ(served, Served::reading);
+    }
+    while (frozen() > pages / 2)
+        EXPECT_TRUE(finishReads().empty());
+    auto& store = rig_->frozen().store();
+    ASSERT_GT(store.status().fileBytes, store.status().liveBytes * 3 / 2 + mib);
+    while (store.status().fileBytes > store.status().liveBytes * 11 / 10 + mib) {
+        rig_->pager().tendFrozen();
+        ASSERT_TRUE(store.wait());
+    }
+    EXPECT_EQ(frozen(), pages / 2);
+    rig_->startFaultHandler();
+    EXPECT_EQ(subject_.command("verify"), "ok 2048");
+}
+
+}  // namespace
+}  // namespace thermocline::memory
