@@ -158,7 +158,13 @@ void FaultHandler::bringAlong(VmAddress address) {
         return;
     }
     const auto ahead = streams_.fault(page);
-    if (ahead.count == 0) return;
+    // A young stream is a guess; what neighbours have been good for is known.
+    if (ahead.count <= StreamDetector::firstWindow) {
+        const auto block = bringNeighbours(address);
+        if (block.count > 1 && ahead.count > 0 && ahead.stride == 1)
+            streams_.reached(block.first + block.count);
+        if (block.count > 1 || ahead.count == 0) return;
+    }
     auto count = ahead.count;
     if (ahead.established) {
         // Guest RAM's blocks start at multiples of 2 MiB. A stream goes on by whole blocks where it can: as
@@ -183,6 +189,22 @@ void FaultHandler::bringAlong(VmAddress address) {
     const auto strideBytes = ahead.stride * static_cast<std::int64_t>(pageBytes);
     pager_.prefetch({address.value / pageBytes * pageBytes + static_cast<std::uint64_t>(strideBytes)},
                     strideBytes, count);
+}
+
+NeighbourBlocks::Block FaultHandler::bringNeighbours(VmAddress address) {
+    const auto at = [](std::int64_t page) { return VmAddress{static_cast<std::uint64_t>(page) * pageBytes}; };
+    const auto page = static_cast<std::int64_t>(address.value / pageBytes);
+    const auto block = neighbours_.fault(page, [&](std::int64_t other) { return pager_.inStore(at(other)); });
+    if (block.count == 1 || !budget_.hasRoom(block.count * pageBytes)) return block;
+    // The runs between what is left out and the page itself, which is served like any other.
+    for (auto from = block.first; from < block.first + block.count; ++from) {
+        auto end = from;
+        while (end < block.first + block.count && end != page && !neighbours_.leavesOut(end))
+            ++end;
+        if (end > from) pager_.prefetch(at(from), pageBytes, static_cast<std::uint64_t>(end - from));
+        from = end;
+    }
+    return block;
 }
 
 /// Waking a handler on another, idle CPU costs many times what the fault itself does (an interrupt to it, and

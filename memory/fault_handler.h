@@ -17,6 +17,7 @@
 
 #include "common/unique_fd.h"
 #include "memory/budget.h"
+#include "memory/neighbour_blocks.h"
 #include "memory/pager.h"
 #include "memory/stream_detector.h"
 #include "memory/userfault.h"
@@ -71,8 +72,9 @@ class FaultHandler {
     /// Serves what it can of pending_; false when the process is ending.
     bool servePending();
     void followFaultingThread(pid_t thread);
-    /// Continues the stream that a fault belongs to, if any.
+    /// Continues the stream that a fault belongs to, or brings its neighbours.
     void bringAlong(VmAddress address);
+    NeighbourBlocks::Block bringNeighbours(VmAddress address);
 
     Pager& pager_;
     Userfault& guest_;
@@ -82,6 +84,7 @@ class FaultHandler {
     std::vector<Fault> pending_;
     std::vector<uffd_msg> messages_;
     StreamDetector streams_;
+    NeighbourBlocks neighbours_;
     std::optional<BlockNumber> lastPassed_;
     unsigned faultsUntilLook_ = 0;
     unsigned faultsBetweenLooks_ = 1;

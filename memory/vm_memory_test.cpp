@@ -5,6 +5,7 @@
 
 #include "memory/vm_memory.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -334,6 +335,23 @@ TEST_P(VmMemoryTest, aScanIsMetByPrefetchingAndKeepsEveryByte) {
     EXPECT_GT(status.prefetchedPages, 4 * status.coldFaults);
     expectDetached(subject);
     EXPECT_EQ(subject.command("verify"), "ok 16384");
+}
+
+TEST_P(VmMemoryTest, neighboursAreBroughtAlongWhereTheyAreTouchedTogether) {
+    SubjectProcess subject(64 * mib, GetParam());
+    ASSERT_EQ(subject.command("fill 16 plain"), "ok");
+    attach(subject);
+    ASSERT_TRUE(vm_->setLimit(40 * mib));
+    ASSERT_TRUE(awaitLimitMet());
+    // Sixteen pages that belong together, in no order that would look like a stream, here and there.
+    for (std::uint64_t cluster = 0; cluster < 600; ++cluster)
+        for (const unsigned page : {5U, 14U, 0U, 11U, 3U, 8U, 15U, 6U, 2U, 13U, 9U, 4U, 12U, 1U, 10U, 7U})
+            ASSERT_TRUE(subject.command(fmt::format("touch {} 1 1", cluster * 389 % 1024 * 16 + page))
+                            .starts_with("ok"));
+    const auto status = vm_->status();
+    EXPECT_GT(status.prefetchedPages, 2 * status.coldFaults);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    expectDetached(subject);
 }
 
 TEST_P(VmMemoryTest, theEndOfTheProcessIsSeenInAnyState) {
