@@ -27,7 +27,8 @@ namespace thermocline::memory {
 
 struct FrozenTierOptions {
     FrozenOptions store;
-    /// A page goes to the file once nothing of its block was wanted for this long.
+    /// A page goes to the file once nothing of its block was wanted for this long, or for less where the
+    /// guest's memory comes and goes quickly.
     std::chrono::milliseconds age = std::chrono::seconds(10);
 };
 

@@ -17,6 +17,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -147,9 +148,9 @@ class Pager {
     };
     /// Makes the staged pages of `block` cold.
     Step evict(BlockNumber block, Algorithm algorithm, Poor poor = Poor::moveBack);
-    /// Moves the cold pages of `block` to the file tier, if nothing of the block was wanted for as long as
-    /// that asks. REQUIRES, as all that follows until restoreFrozen: a file tier.
-    Step freeze(BlockNumber block);
+    /// Moves the cold pages of `block` to the file tier, if nothing of the block was wanted for `age`.
+    /// REQUIRES, as all that follows until restoreFrozen: a file tier.
+    Step freeze(BlockNumber block, std::chrono::milliseconds age);
     /// Moves the frozen pages of `block` to the store; those that do not compress are wanted in guest RAM.
     Step thaw(BlockNumber block);
     /// Keeps the file tier in order; true where it wants pages back in guest RAM.
@@ -216,7 +217,7 @@ class Pager {
     static Result<void> decodeFrozen(PageNumber page, std::span<const std::byte> record, PageCodec& codec,
                                      MutablePageBytes into);
     static std::uint32_t deciseconds();
-    [[nodiscard]] bool quiet(BlockNumber block) const;
+
     Served populate(PageNumber page, VmAddress address, PageBytes bytes);
     struct Moved {
         BlockMask pages;  ///< those that are in guest RAM now

@@ -109,12 +109,7 @@ std::uint32_t Pager::deciseconds() {
     return static_cast<std::uint32_t>(now.tv_sec * 10 + now.tv_nsec / 100'000'000);
 }
 
-/// Has nothing of the block been wanted for as long as the file tier asks? REQUIRES: the block's lock.
-bool Pager::quiet(BlockNumber block) const {
-    return deciseconds() - blocks_[block].wanted >= static_cast<std::uint32_t>(frozen_->age().count() / 100);
-}
-
-Step Pager::freeze(BlockNumber block) {
+Step Pager::freeze(BlockNumber block, std::chrono::milliseconds age) {
     auto& worker = backgroundWorker_;
     const auto first = firstPageOf(block);
     auto result = Step::nothing;
@@ -122,7 +117,8 @@ Step Pager::freeze(BlockNumber block) {
         std::array<PageEntry, chunkPages> before;
         {
             const PriorityMutex::Patient lock(shard(block));
-            if (!quiet(block)) return result;
+            if (deciseconds() - blocks_[block].wanted < static_cast<std::uint32_t>(age.count() / 100))
+                return result;
             for (std::size_t i = 0; i < chunkPages; ++i) {
                 const auto entry = pages_.get(first + from + i);
                 if (entry.state() != PageState::cold) continue;

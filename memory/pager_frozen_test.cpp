@@ -140,7 +140,7 @@ TEST_F(PagerFrozen, whatCannotBeWrittenComesBackIntoTheStore) {
     rig_->stageAll();
     ASSERT_EQ(rig_->evictAll(), pages);
     for (BlockNumber block = 0; block < rig_->pager().pages().blocks(); ++block)
-        (void)rig_->pager().freeze(block);
+        (void)rig_->pager().freeze(block, std::chrono::milliseconds(0));
     ASSERT_GT(frozen(), 0U);
     (void)rig_->frozen().store().flush();
     while (frozen() > 0)

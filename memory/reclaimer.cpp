@@ -25,6 +25,7 @@ constexpr auto cpuPatience = std::chrono::milliseconds(20);
 /// So few that they are compressed before a guest that touches everything all the time comes by.
 constexpr std::size_t forcedPages = 64;
 constexpr auto calm = std::chrono::milliseconds(200);
+constexpr auto leastFreezeAge = std::chrono::milliseconds(500);
 constexpr auto diskPause = std::chrono::milliseconds(5);
 /// Shares of time in which the guest waits for room.
 constexpr auto pressureWindow = std::chrono::milliseconds(20);
@@ -424,13 +425,34 @@ bool Reclaimer::dropCopies() {
     return false;
 }
 
+/// How long nothing of a block must have been wanted for it to go to the file tier. A read from there costs
+/// some twenty times what one from the store does, and what it frees keeps half a page more in memory; so it
+/// pays for pages that are wanted less than a fortieth as often as those that come and go. A block of 512
+/// pages that saw none of its own in two turnovers of memory is well below that.
+std::chrono::milliseconds Reclaimer::freezeAge() {
+    const auto now = Clock::now();
+    const auto& pages = pager_.pages();
+    const auto inMemory = pages.count(PageState::resident) + pages.count(PageState::staged);
+    const std::uint64_t evicted = pager_.counters().evictedPages;
+    if (evicted - evictedBefore_ >= inMemory) {
+        lastTurnover_ = now - turnoverBegan_;
+        turnoverBegan_ = now;
+        evictedBefore_ = evicted;
+    }
+    const auto turnover = std::max(lastTurnover_, now - turnoverBegan_);
+    if (turnover > frozen_->age() / 2) return frozen_->age();
+    return std::min(frozen_->age(),
+                    std::max(leastFreezeAge, std::chrono::ceil<std::chrono::milliseconds>(2 * turnover)));
+}
+
 /// Moves the next block that has been cold for long to the file tier.
 bool Reclaimer::freezeNext() {
     if (frozen_ == nullptr || !frozen_->open() || Clock::now() < freezeAgain_) return false;
     const auto blocks = pager_.pages().blocks();
-    auto pause = Clock::duration(frozen_->age()) / 8;
+    const auto age = freezeAge();
+    auto pause = Clock::duration(age) / 8;
     for (std::uint64_t tries = 0; tries < blocks; ++tries) {
-        const auto step = pager_.freeze(frozenHand_);
+        const auto step = pager_.freeze(frozenHand_, age);
         if (step == Step::retry) {
             pause = diskPause;
             break;

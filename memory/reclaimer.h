@@ -96,6 +96,7 @@ class Reclaimer {
     bool evictOldest();
     bool dropCopies();
     bool freezeNext();
+    std::chrono::milliseconds freezeAge();
     void emptyFileTier();
     void awaitFrozen();
     void unstage();
@@ -120,7 +121,11 @@ class Reclaimer {
     BlockNumber copyHand_ = 0;         // next block to look for copies in
     BlockNumber frozenHand_ = 0;       // ... and for pages that are cold for long
     Clock::time_point freezeAgain_{};  // in vain until then
-    BlockNumber looseHand_ = 0;        // ... and for pages that were compressed for speed
+    /// A turnover: as many pages have been evicted as are in memory.
+    Clock::time_point turnoverBegan_ = Clock::now();
+    std::uint64_t evictedBefore_ = 0;
+    Clock::duration lastTurnover_ = Clock::duration::max();
+    BlockNumber looseHand_ = 0;  // ... and for pages that were compressed for speed
     cpu_set_t allowedCpus_{};
     int avoidedCpu_ = -1;
     Clock::time_point avoidedSince_{};
