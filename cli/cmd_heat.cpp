@@ -3,11 +3,10 @@
 
 #include <fmt/format.h>
 
-#include <cerrno>
-#include <cstring>
 #include <memory>
 
 #include "cli/heat_view.h"
+#include "cli/image_file.h"
 #include "cli/output.h"
 
 namespace thermocline::cli {
@@ -19,37 +18,17 @@ struct Arguments {
     std::string plot;
 };
 
-Expected<void> write(const std::string& path, const std::string& text) {
-    const auto failed = [&] {
-        return fail(ExitCode::failure, "SystemError",
-                    fmt::format("{} cannot be written: {}", path, std::strerror(errno)));
-    };
-    std::FILE* const file = std::fopen(path.c_str(), "we");
-    if (file == nullptr) return failed();
-    const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
-    if (!written) {
-        auto failure = failed();
-        std::fclose(file);
-        return failure;
-    }
-    if (std::fclose(file) != 0) return failed();
-    return {};
-}
-
 Expected<ExitCode> show(const Common& common, const Arguments& arguments) {
-    if (!arguments.plot.empty() && !arguments.plot.ends_with(".svg"))
-        return fail(
-            ExitCode::usage, "InvalidArgument",
-            fmt::format("{}: the image is an SVG, so give it a name that ends with .svg; rsvg-convert "
-                        "makes a .png of it",
-                        arguments.plot));
+    if (!arguments.plot.empty())
+        if (const auto named = checkImageFile(arguments.plot); !named)
+            return tl::unexpected<Failure>(named.error());
     auto target = findTarget(common, arguments.domain);
     if (!target) return tl::unexpected<Failure>(target.error());
     auto map = target->client.heat(target->domain, arguments.pieces);
     if (!map) return tl::unexpected<Failure>(map.error());
     const HeatView view{target->domain.name, target->domain.memoryBytes, std::move(*map)};
     if (!arguments.plot.empty())
-        if (const auto written = write(arguments.plot, heatSvg(view)); !written)
+        if (const auto written = writeImage(arguments.plot, heatSvg(view)); !written)
             return tl::unexpected<Failure>(written.error());
     if (common.json)
         printJson(heatJson(view));
@@ -65,14 +44,14 @@ Expected<ExitCode> show(const Common& common, const Arguments& arguments) {
 void addHeatCommand(CLI::App& app, Common& common) {
     auto* const command = addCommand(app, common, "heat", "draw where an attached domain's memory is hot",
                                      "  thermoctl heat web1\n"
-                                     "  thermoctl heat web1 --pieces 1024 --plot web1.svg\n"
+                                     "  thermoctl heat web1 --pieces 1024 --plot web1.png\n"
                                      "  thermoctl heat web1 --json | jq .working_set_bytes\n");
     const auto arguments = std::make_shared<Arguments>();
     addDomainArgument(command, arguments->domain)->required();
     command
         ->add_option("--pieces", arguments->pieces, "how many cells the guest's RAM is shown in, 1 to 1024")
         ->capture_default_str();
-    command->add_option("--plot", arguments->plot, "draw into this .svg file instead");
+    command->add_option("--plot", arguments->plot, "draw into this .svg or .png file instead");
     command->callback(
         [&common, arguments] { common.run = [&common, arguments] { return show(common, *arguments); }; });
 }

@@ -84,12 +84,12 @@ TEST_F(CommandTest, aBadProactivePolicyIsToldBeforeTheDaemonIsAsked) {
     told("--max-stall 1% --min-resident 12X", "12X");
 }
 
-TEST_F(CommandTest, aHeatMapIsDrawnAsSvgOnly) {
-    for (const char* file : {"map.png", "map", "svg"}) {
+TEST_F(CommandTest, aHeatMapIsDrawnAsSvgOrPng) {
+    for (const char* file : {"map.jpeg", "map", "svg"}) {
         const auto result = run(std::string("heat vm --bus unix:path=/nonexistent/bus --plot ") + file);
         ASSERT_FALSE(result) << file;
         EXPECT_EQ(result.error().code, ExitCode::usage);
-        EXPECT_THAT(result.error().message, HasSubstr("ends with .svg"));
+        EXPECT_THAT(result.error().message, HasSubstr("ends with .svg or .png"));
     }
 }
 
