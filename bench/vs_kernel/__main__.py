@@ -15,7 +15,8 @@ from .machine import describe_machine
 from .options import parse_arguments
 from .plots import draw_all
 from .progress import Progress
-from .results import OURS, make_bars, sound
+from .plan import OURS
+from .results import make_bars, sound
 from .run import Run
 from .table import bar_lines, table
 
@@ -43,12 +44,12 @@ def _document(options, machine, run):
     }
 
 
-def _show(document, sides, terminal):
+def _show(document, terminal):
     def paint(good, text):
         return terminal.good(text) if good else terminal.bad(text)
 
     terminal.say()
-    for line in table(document["rows"], sides, paint):
+    for line in table(document["rows"], paint):
         terminal.say(line)
     notes = [f"{row['subject']} {row['workload']}: {note}" for row in document["rows"] for note in row["notes"]]
     for note in [""] * bool(notes) + notes:
@@ -75,7 +76,7 @@ def main():
         return 1
     document = _document(options, machine, run)
     sides = [OURS, *options.rivals]
-    _show(document, sides, terminal)
+    _show(document, terminal)
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "vs-kernel.json"
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

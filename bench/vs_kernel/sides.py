@@ -12,9 +12,9 @@ from .fresh_statistics import FreshStatistics
 from .host_file import changed
 from .manager import Manager
 from .rivals import RIVALS
+from .plan import OURS, WITHOUT
 from .subject import PROGRAMS, Subject, cpu_seconds
 
-OURS = "ours"
 _READ_AHEAD = Path("/proc/sys/vm/page-cluster")
 
 
@@ -24,6 +24,7 @@ class Side:
     def __init__(self, name, subject, options, run_directory):
         self.name = name
         self.limit = None
+        self.incompressible = 0.0  # share of the subject's memory
         self._options = options
         self._program = options.build_dir / "bin" / PROGRAMS[subject]
         self._run_directory = run_directory
@@ -101,6 +102,14 @@ class OurSide(Side):
     def lift_limit(self):
         self._manager.set_limit(0)
 
+    def set_proactive(self, max_stall):
+        self.attach()
+        self._manager.call("set-proactive", max_stall=max_stall)
+
+    def heat(self, pieces):
+        """(hot, resident, staged, cold) pages of each piece."""
+        return self._manager.call("heat", pieces=pieces)["pieces"]
+
     def limit_for(self, total, target):
         # Never above the total: the limit is part of it.
         return min(target, next_limit(self.limit, total, target))
@@ -113,6 +122,16 @@ class OurSide(Side):
 
     def figures(self):
         return {"status": self._manager.status()} if self._manager else {}
+
+
+class SideWithout(Side):
+    """The subject left alone."""
+
+    def __init__(self, subject, options, run_directory):
+        super().__init__(WITHOUT, subject, options, run_directory)
+
+    def total(self):
+        return self.cgroup.used
 
 
 class KernelSide(Side):
@@ -154,4 +173,6 @@ class KernelSide(Side):
 def make_side(name, subject, options, run_directory, reads_ahead):
     if name == OURS:
         return OurSide(subject, options, run_directory)
+    if name == WITHOUT:
+        return SideWithout(subject, options, run_directory)
     return KernelSide(name, subject, options, run_directory, reads_ahead)
