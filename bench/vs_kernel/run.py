@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The run: every workload of every subject on every side, in turns, round after round."""
 
+import copy
+
 from testbed.errors import TestbedError
 from testbed.sizes import format_size
 
 from . import faults, proactive, saved, throughput, wake
 from .compressibility import measure_ratios
-from .plan import OURS, PROACTIVE, SAVED, THROUGHPUT, WAKE, WITHOUT
+from .plan import LINUX_GUEST, MEMORY_SUBJECTS, OURS, PROACTIVE, SAVED, THROUGHPUT, WAKE, WITHOUT, sizes_of
 from .results import make_row
 from .sides import make_side
-from .subject import OutOfMemory
+from .subject import PROGRAMS, OutOfMemory, Subject
 from .table import format_value
 
 _PROCEDURES = {THROUGHPUT: throughput.measure, WAKE: wake.measure, PROACTIVE: proactive.measure, SAVED: saved.measure}
@@ -34,6 +36,7 @@ class Run:
         self._run_directory = run_directory
         self._measured = {comparison: {side: [] for side in comparison.sides} for comparison in options.comparisons}
         self._faults = None
+        self._host = None  # of Linux guests
         self.data = None  # how well the subjects' memory compresses
 
     @staticmethod
@@ -43,8 +46,18 @@ class Run:
     def go(self):
         if self._options.faults:
             self._measure_faults()
-        for number in range(max((comparison.rounds for comparison in self._measured), default=0)):
-            for index, comparison in enumerate(self._measured):
+        in_guest = [comparison for comparison in self._measured if comparison.subject == LINUX_GUEST]
+        self._rounds([comparison for comparison in self._measured if comparison not in in_guest])
+        if in_guest:
+            # Last and in one piece: nobody else can test with this machine's libvirt meanwhile.
+            from .linux_guest import GuestHost  # pylint: disable=import-outside-toplevel  (loads libvirt)
+            self._progress.note("starting libvirt where it does not run, building the guest")
+            with GuestHost(lambda: self._progress.note("waiting for another run of ./test or bench/vs-kernel to end")) as self._host:
+                self._rounds(in_guest)
+
+    def _rounds(self, comparisons):
+        for number in range(max((comparison.rounds for comparison in comparisons), default=0)):
+            for index, comparison in enumerate(comparisons):
                 if number < comparison.rounds:
                     for side in in_turns(comparison.sides, number + index):
                         self._measured[comparison][side].append(self._measure(comparison, side, number))
@@ -91,9 +104,21 @@ class Run:
         return found
 
     def _attempt(self, subject, workload, name, share, read_ahead):
-        with make_side(name, subject, self._options, self._run_directory, workload.in_order and read_ahead) as side:
-            if self.data is None:
-                self.data = measure_ratios(side.subject, side.filled)
-            side.incompressible = self.data["incompressible"]
-            found = _PROCEDURES[workload.procedure](side, workload, self._options, self._progress.step, int(share * self._options.sizes.total))
+        options = copy.copy(self._options)
+        options.sizes = sizes_of(subject, options.sizes)
+        make_subject = self._maker(subject, workload, options.sizes.working_set)
+        with make_side(name, make_subject, options, self._run_directory, workload.in_order and read_ahead) as side:
+            if subject in MEMORY_SUBJECTS:
+                if self.data is None:
+                    self.data = measure_ratios(side.subject, side.filled)
+                side.incompressible = self.data["incompressible"]
+            found = _PROCEDURES[workload.procedure](side, workload, options, self._progress.step, int(share * options.sizes.total))
         return {**found, "given": share}
+
+    def _maker(self, subject, workload, working_set):
+        """What makes that subject in a cgroup."""
+        if subject == LINUX_GUEST:
+            from .linux_guest import LinuxGuest  # pylint: disable=import-outside-toplevel
+            return lambda cgroup: LinuxGuest(self._host, workload.name, working_set, cgroup)
+        program = self._options.build_dir / "bin" / PROGRAMS[subject]
+        return lambda cgroup: Subject(program, working_set, cgroup, self._options.small_pages)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures how much memory a side saves at a given slow-down: the total goes down in equal steps, from all that the subject takes
-without a limit, until its speed is below the wanted share of full speed; the memory at just that share lies on the straight
-line between the last two points."""
+without a limit, until its speed is below the wanted share of full speed twice in a row. Whatever else the machine does makes a
+step slower, never faster, and less memory never helps: so a step counts as fast as the fastest one with as much memory or
+less. The memory at just the wanted share lies on the straight line between two steps."""
 
 from statistics import fmean
 
@@ -34,7 +35,7 @@ def measure(side, workload, options, progress, _target):
         found = run(durations.step, tick=lambda: totals.append(side.total()))  # pylint: disable=cell-var-from-loop
         wrong += found["wrong"]
         curve.append((int(fmean(totals or [side.total()])), found["accesses"] / found["seconds"] / full_speed))
-        if curve[-1][1] < SPEED_SHARE:
+        if all(share < SPEED_SHARE for _, share in curve[-2:]):
             break
     used = bytes_at(curve, SPEED_SHARE)
     return {
@@ -49,9 +50,12 @@ def measure(side, workload, options, progress, _target):
 
 
 def bytes_at(curve, share):
-    """Where the speed first falls below `share`, on the straight line from the point before; None where it does not. `curve`:
-    (bytes, share of full speed), from the most memory to the least."""
-    for (more, faster), (less, slower) in zip(curve, curve[1:]):
+    """Where the speed falls below `share`, on a straight line; None where it does not. `curve`: (bytes, share of full speed), from
+    the most memory to the least."""
+    falling = []
+    for total, speed in reversed(curve):
+        falling.insert(0, (total, max(speed, falling[0][1]) if falling else speed))
+    for (more, faster), (less, slower) in zip(falling, falling[1:]):
         if slower < share:
             return int(less + (more - less) * (share - slower) / (faster - slower))
     return None
