@@ -15,7 +15,7 @@ from .machine import describe_machine
 from .options import parse_arguments
 from .plots import draw_all
 from .progress import Progress
-from .plan import OURS
+from .plan import OURS, expected_seconds
 from .results import make_bars, sound
 from .run import Run
 from .table import bar_lines, table
@@ -65,7 +65,8 @@ def main():
     machine = describe_machine()
     sizes = options.sizes
     terminal.step(f"{Run.count(options)} measurements: each side takes {format_size(sizes.total)} of the host for a working set "
-                  f"of {format_size(sizes.working_set)}")
+                  f"of {format_size(sizes.working_set)}; about "
+                  f"{expected_seconds(options.comparisons, options.faults, options.durations) / 60:.0f} min on a quiet machine")
     try:
         run = _measure(options, terminal)
     except Interrupted as interrupted:

@@ -13,7 +13,7 @@ RIVALS = ("zram-lz4", "zswap", "swap-file")
 
 _EXAMPLES = """examples:
   bench/vs-kernel --short                                     everything, small, in less than ten minutes
-  bench/vs-kernel                                             everything, at full size (about an hour)
+  bench/vs-kernel                                             everything, at full size (less than two hours)
   bench/vs-kernel --short --subject process --workload zipf --workload random
   bench/vs-kernel --workload random --rival zram-lz4 --total 512M --rounds 5
   bench/vs-kernel --short --no-build --build-dir build/mine   binaries that are there already

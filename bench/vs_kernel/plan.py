@@ -35,7 +35,7 @@ class Durations:
     step: float           # workload "saved": at each total
 
 
-SHORT = Durations(warm_up=1.5, warm_up_most=3, measured=2, phase=1, idle=0.5, wake_most=5, proactive=8, cold_most=60, step=1)
+SHORT = Durations(warm_up=1, warm_up_most=2.5, measured=1.5, phase=1, idle=0.5, wake_most=5, proactive=6, cold_most=60, step=1)
 FULL = Durations(warm_up=5, warm_up_most=15, measured=6, phase=2, idle=2, wake_most=30, proactive=60, cold_most=60, step=3)
 
 
@@ -118,7 +118,7 @@ WORKLOADS = {workload.name: workload for workload in (
 )}
 
 # --short leaves these to the full run, to stay within ten minutes.
-_NOT_IN_SHORT = {"kvm": ("zipf", "strided", "hot-cold")}
+_NOT_IN_SHORT = {"kvm": ("zipf", "strided", "phases", "hot-cold")}
 
 
 @dataclass(frozen=True)
@@ -148,3 +148,21 @@ def comparisons(subjects, workloads, rivals, rounds, short=False):
 
 def measures_faults(subjects, workloads):
     return "engine" in subjects and (workloads is None or any(workload.procedure == FAULT for workload in workloads))
+
+
+# What a measurement takes beside its own phases: starting, filling, limiting, ending. Seconds on a quiet machine.
+_BESIDE = {"process": 1.5, "kvm": 1.5, LINUX_GUEST: 16}
+_FAULT_SECONDS = 12
+_SAVED_STEPS = 5  # usually
+
+
+def expected_seconds(chosen, faults, durations):
+    """About how long these comparisons take."""
+    each = {THROUGHPUT: (durations.warm_up + durations.warm_up_most) / 2 + durations.measured, WAKE: durations.idle + durations.wake_most / 2,
+            PROACTIVE: durations.proactive, SAVED: _SAVED_STEPS * 3.5 * durations.step}
+    seconds = _FAULT_SECONDS if faults else 0
+    for row in chosen:
+        seconds += row.rounds * len(row.sides) * (_BESIDE[row.subject] + each[row.workload.procedure])
+        if row.workload.procedure == PROACTIVE and row.workload.hot_share:
+            seconds += row.rounds * max(0, 25 - durations.proactive)  # until the cold memory is gone
+    return seconds

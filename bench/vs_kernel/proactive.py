@@ -13,7 +13,7 @@ _PIECES = 64        # of the heat map; the hot set ends where a piece does
 _WARM_UP_SECONDS = 0.5
 _CHUNK_SECONDS = 1.0
 _LOOK_SECONDS = 0.5
-_STILL_SECONDS = 10.0  # no more became cold for so long: no more will
+_STILL_SECONDS = 6.0  # no more became cold for so long: no more will
 
 
 def cold_share(pieces, hot_pages, pages):

@@ -2,7 +2,7 @@
 import pytest
 
 from vs_kernel.options import parse_arguments
-from vs_kernel.plan import OURS, SHORT, WITHOUT, WORKLOADS, Sizes
+from vs_kernel.plan import OURS, SHORT, WITHOUT, WORKLOADS, Sizes, expected_seconds
 from vs_kernel.run import Run, in_turns
 
 MIB = 1 << 20
@@ -54,3 +54,8 @@ def test_wrong_options_are_refused(arguments):
     with pytest.raises(SystemExit) as refused:
         parse_arguments(arguments)
     assert refused.value.code == 2
+
+
+def test_short_is_expected_to_take_less_than_ten_minutes():
+    options = parse_arguments(["--short"])
+    assert 60 < expected_seconds(options.comparisons, options.faults, options.durations) < 600
