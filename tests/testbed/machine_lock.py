@@ -3,17 +3,32 @@
 
 import contextlib
 import fcntl
+import os
 
 _PATH = "/run/lock/thermocline-test.lock"
+
+
+def _open():
+    # Without O_CREAT first: in a directory that everyone may write to, the kernel refuses it for another user's file.
+    try:
+        return os.open(_PATH, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return os.open(_PATH, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
 @contextlib.contextmanager
 def machine_lock(waiting=lambda: None):
     """Held while the context lasts; waiting() is called first where another run has it."""
-    with open(_PATH, "w", encoding="ascii") as lock:
+    lock = _open()
+    try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
         except BlockingIOError:
+            held = False
+        if not held:
             waiting()
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
