@@ -46,7 +46,7 @@ class Sizes:
 
     @property
     def working_set(self):
-        return int(self.total * self.times)
+        return round(self.total * self.times)
 
     @property
     def pages(self):

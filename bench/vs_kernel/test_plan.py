@@ -2,7 +2,7 @@
 import pytest
 
 from vs_kernel.options import parse_arguments
-from vs_kernel.plan import OURS, SHORT, WITHOUT, WORKLOADS, Sizes, expected_seconds
+from vs_kernel.plan import OURS, SHORT, WITHOUT, WORKLOADS, Sizes, expected_seconds, sizes_of
 from vs_kernel.run import Run, in_turns
 
 MIB = 1 << 20
@@ -14,6 +14,12 @@ def test_hot_sets_are_shares_of_the_total():
     command = WORKLOADS["phases"].command(sizes, SHORT, 3)
     assert command == f"run phases 3 hot-pages {96 * 256} period {SHORT.phase:g}"
     assert WORKLOADS["wake"].command(sizes, SHORT, 0.5) == "run random 0.5"
+
+
+def test_a_linux_guest_is_given_three_quarters():
+    sizes = sizes_of("linux-guest", Sizes(128 * MIB))
+    assert (sizes.total, sizes.working_set) == (288 * MIB, 384 * MIB)
+    assert sizes_of("kvm", Sizes(128 * MIB)) == Sizes(128 * MIB)
 
 
 def test_every_side_has_every_turn():
