@@ -15,7 +15,7 @@ from .machine import describe_machine
 from .options import parse_arguments
 from .plots import draw_all
 from .progress import Progress
-from .plan import OURS, expected_seconds
+from .plan import LINUX_GUEST, OURS, expected_seconds, sizes_of
 from .results import make_bars, sound
 from .run import Run
 from .table import bar_lines, table
@@ -37,6 +37,7 @@ def _document(options, machine, run):
     return {
         "machine": machine,
         "settings": {"total_bytes": options.sizes.total, "working_set_bytes": options.sizes.working_set,
+                     "linux_guest_total_bytes": sizes_of(LINUX_GUEST, options.sizes).total,
                      "rounds": options.rounds, "huge_pages": not options.small_pages, "short": options.short},
         "data": run.data,
         "rows": rows,
