@@ -16,6 +16,7 @@ from .saved import SPEED_SHARE  # noqa: E402
 
 _COLOURS = ("#0b6e4f", "#c8553d", "#e09f3e", "#7a8ca3")
 _WIDTH = 0.8
+_FAR_APART = 20
 
 
 def draw_all(document, sides, directory):
@@ -55,7 +56,10 @@ def _grouped(rows, sides, directory, name, label, value, subject):
         places = [index - _WIDTH / 2 + (number + 0.5) * each for index in range(len(rows))]
         axes.bar(places, [value(row, side) or 0 for row in rows], each * 0.92, label=side,
                  color=_COLOURS[number % len(_COLOURS)])
-    axes.set_yscale("log")
+    known = [found for row in rows for side in sides if (found := value(row, side))]
+    # On a logarithmic axis a small difference would look like a large one.
+    if known and max(known) > _FAR_APART * min(known):
+        axes.set_yscale("log")
     axes.set_xticks(range(len(rows)), [row["workload"] for row in rows])
     axes.set_ylabel(label)
     axes.set_title(f"{subject}: {label}, the same memory of the host for each")
