@@ -36,6 +36,13 @@ double measureCyclesPerNanosecond() {
     return static_cast<double>(__rdtsc() - first) / (secondsSince(began) * 1e9);
 }
 
+/// Stands for what a program does between two accesses: takes a CPU and touches no memory of the subject.
+void computeFor(double seconds) {
+    const auto began = Clock::now();
+    while (secondsSince(began) < seconds) {
+    }
+}
+
 std::string failed(const std::string& message) {
     return nlohmann::json{{"error", message}}.dump();
 }
@@ -58,9 +65,9 @@ std::string Subject::answer(const std::string& command) {
     if (name != "run") return failed("unknown command " + name);
     PatternOptions options;
     options.pages = ram_.bytes() / pageBytes;
-    double seconds = 0;
-    double sliceSeconds = 0;
-    words >> options.workload >> seconds;
+    Pace pace;
+    double workNanoseconds = 0;
+    words >> options.workload >> pace.seconds;
     for (std::string key; words >> key;) {
         if (key == "hot-pages")
             words >> options.hotPages;
@@ -71,12 +78,15 @@ std::string Subject::answer(const std::string& command) {
         else if (key == "writes")
             words >> options.writePercent;
         else if (key == "slice")
-            words >> sliceSeconds;
+            words >> pace.sliceSeconds;
+        else if (key == "work")
+            words >> workNanoseconds;
         else
             return failed("unknown option " + key);
     }
-    if (words.bad() || seconds <= 0) return failed("usage: run WORKLOAD SECONDS [OPTION VALUE]...");
-    return runWorkload(options, seconds, sliceSeconds);
+    pace.workSeconds = workNanoseconds * 1e-9;
+    if (words.bad() || pace.seconds <= 0) return failed("usage: run WORKLOAD SECONDS [OPTION VALUE]...");
+    return runWorkload(options, pace);
 }
 
 std::string Subject::fill() {
@@ -93,7 +103,7 @@ std::string Subject::fill() {
         .dump();
 }
 
-std::string Subject::runWorkload(const PatternOptions& options, double seconds, double sliceSeconds) {
+std::string Subject::runWorkload(const PatternOptions& options, const Pace& pace) {
     if (pattern_ == nullptr || !(options == lastOptions_)) {
         pattern_ = makePattern(options);
         lastOptions_ = options;
@@ -107,7 +117,7 @@ std::string Subject::runWorkload(const PatternOptions& options, double seconds, 
     std::uint64_t wrongPage = 0;
     const auto began = Clock::now();
     double elapsed = 0;
-    while (elapsed < seconds) {
+    while (elapsed < pace.seconds) {
         pattern_->fill(area.entries(), elapsed);
         if (const auto problem = machine_.run(); !problem.empty()) return failed(problem);
         for (const auto cycles : area.samples())
@@ -115,9 +125,10 @@ std::string Subject::runWorkload(const PatternOptions& options, double seconds, 
         if (area.batch().wrong != 0) wrongPage = area.batch().lastWrong;
         wrong += area.batch().wrong;
         accesses += area.batch().count;
+        computeFor(pace.workSeconds * static_cast<double>(area.batch().count));
         elapsed = secondsSince(began);
-        if (sliceSeconds <= 0) continue;
-        const auto slice = static_cast<std::size_t>(elapsed / sliceSeconds);
+        if (pace.sliceSeconds <= 0) continue;
+        const auto slice = static_cast<std::size_t>(elapsed / pace.sliceSeconds);
         if (slices.size() <= slice) slices.resize(slice + 1);
         slices[slice] += area.batch().count;
     }
@@ -131,7 +142,7 @@ std::string Subject::runWorkload(const PatternOptions& options, double seconds, 
                           {"p999_ns", nanoseconds(latencies.quantile(0.999))},
                           {"max_ns", nanoseconds(latencies.longest())}};
     if (wrong != 0) result["wrong_page"] = wrongPage;
-    if (sliceSeconds > 0) result["slices"] = slices;
+    if (pace.sliceSeconds > 0) result["slices"] = slices;
     return result.dump();
 }
 

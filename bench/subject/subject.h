@@ -34,7 +34,12 @@ class Subject {
 
   private:
     std::string fill();
-    std::string runWorkload(const PatternOptions& options, double seconds, double sliceSeconds);
+    struct Pace {
+        double seconds = 0;       ///< how long
+        double sliceSeconds = 0;  ///< counts for each slice of so long, too; 0 = not
+        double workSeconds = 0;   ///< computing that goes with each access
+    };
+    std::string runWorkload(const PatternOptions& options, const Pace& pace);
 
     const VmRam& ram_;
     Machine& machine_;

@@ -51,6 +51,11 @@ TEST_F(SubjectTest, countsWhatItDidAndFindsNothingWrong) {
     }
 }
 
+TEST_F(SubjectTest, computesAsLongAsItIsToldForEachAccess) {
+    const auto result = run("random 0.05 work 1000");
+    EXPECT_LE(result.value("accesses", 0.0), result.value("seconds", 0.0) * 1e6);
+}
+
 TEST_F(SubjectTest, findsOneWrongBit) {
     constexpr std::uint64_t page = 77;
     ram.data()[page * pageBytes + tagOffset(page)] ^= std::byte{1};

@@ -15,7 +15,8 @@ from .machine import describe_machine
 from .options import parse_arguments
 from .plots import draw_all
 from .progress import Progress
-from .results import OURS, make_bars, sound
+from .plan import LINUX_GUEST, OURS, expected_seconds, sizes_of
+from .results import make_bars, sound
 from .run import Run
 from .table import bar_lines, table
 
@@ -36,6 +37,7 @@ def _document(options, machine, run):
     return {
         "machine": machine,
         "settings": {"total_bytes": options.sizes.total, "working_set_bytes": options.sizes.working_set,
+                     "linux_guest_total_bytes": sizes_of(LINUX_GUEST, options.sizes).total,
                      "rounds": options.rounds, "huge_pages": not options.small_pages, "short": options.short},
         "data": run.data,
         "rows": rows,
@@ -43,12 +45,12 @@ def _document(options, machine, run):
     }
 
 
-def _show(document, sides, terminal):
+def _show(document, terminal):
     def paint(good, text):
         return terminal.good(text) if good else terminal.bad(text)
 
     terminal.say()
-    for line in table(document["rows"], sides, paint):
+    for line in table(document["rows"], paint):
         terminal.say(line)
     notes = [f"{row['subject']} {row['workload']}: {note}" for row in document["rows"] for note in row["notes"]]
     for note in [""] * bool(notes) + notes:
@@ -64,7 +66,8 @@ def main():
     machine = describe_machine()
     sizes = options.sizes
     terminal.step(f"{Run.count(options)} measurements: each side takes {format_size(sizes.total)} of the host for a working set "
-                  f"of {format_size(sizes.working_set)}")
+                  f"of {format_size(sizes.working_set)}; about "
+                  f"{expected_seconds(options.comparisons, options.faults, options.durations) / 60:.0f} min on a quiet machine")
     try:
         run = _measure(options, terminal)
     except Interrupted as interrupted:
@@ -75,7 +78,7 @@ def main():
         return 1
     document = _document(options, machine, run)
     sides = [OURS, *options.rivals]
-    _show(document, sides, terminal)
+    _show(document, terminal)
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "vs-kernel.json"
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

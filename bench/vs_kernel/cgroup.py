@@ -48,7 +48,11 @@ class MemoryCgroup:
 
     def enter(self):
         """Moves the calling process into it; for subprocess's preexec_fn."""
-        write_text(self._path / "cgroup.procs", str(os.getpid()))
+        self.add(os.getpid())
+
+    def add(self, pid):
+        """What that process touched before stays charged to where it was."""
+        write_text(self._path / "cgroup.procs", str(pid))
 
     @property
     def used(self):

@@ -7,19 +7,22 @@ from pathlib import Path
 from testbed.paths import BUILD, ROOT
 from testbed.sizes import MIB, parse_size
 
-from .plan import FULL, FULL_TOTAL, SHORT, SHORT_TOTAL, SUBJECTS, WORKLOADS, Sizes
+from .plan import FULL, FULL_TOTAL, SHORT, SHORT_TOTAL, SUBJECTS, WORKLOADS, Sizes, comparisons, measures_faults
 
 RIVALS = ("zram-lz4", "zswap", "swap-file")
 
 _EXAMPLES = """examples:
   bench/vs-kernel --short                                     everything, small, in less than ten minutes
-  bench/vs-kernel                                             everything, at full size (about an hour)
+  bench/vs-kernel                                             everything, at full size (less than two hours)
   bench/vs-kernel --short --subject process --workload zipf --workload random
   bench/vs-kernel --workload random --rival zram-lz4 --total 512M --rounds 5
   bench/vs-kernel --short --no-build --build-dir build/mine   binaries that are there already
 
+subjects:
+""" + "\n".join(f"  {name:<16}{about}" for name, about in SUBJECTS.items()) + """
+
 workloads:
-""" + "\n".join(f"  {workload.name:<12}{workload.about}" for workload in WORKLOADS.values()) + """
+""" + "\n".join(f"  {workload.name:<16}{workload.about}" for workload in WORKLOADS.values()) + """
 
 Both sides may take the same memory of the host, --total; the working set is twice that. The kernel's side is a memory
 cgroup (v1) with swap; what its compressed pool takes is counted too. Root is needed. Everything that is set up (swap,
@@ -55,14 +58,18 @@ def parse_arguments(arguments=None):
     parser.add_argument("--no-build", action="store_true", help="take the binaries as they are")
     options = parser.parse_args(arguments)
     options.subjects = options.subject or list(SUBJECTS)
-    options.workloads = [WORKLOADS[name] for name in options.workload or WORKLOADS]
     options.rivals = options.rival or list(RIVALS)
     options.durations = SHORT if options.short else FULL
+    if options.rounds is not None and options.rounds < 1:
+        parser.error("--rounds: at least 1")
     options.rounds = options.rounds or (1 if options.short else 3)
+    workloads = [WORKLOADS[name] for name in options.workload] if options.workload else None
+    options.comparisons = comparisons(options.subjects, workloads, options.rivals, options.rounds, options.short)
+    options.faults = measures_faults(options.subjects, workloads)
+    if not options.comparisons and not options.faults:
+        parser.error(f"no workload of these exists for {' or '.join(options.subjects)}")
     options.sizes = Sizes(options.total or (SHORT_TOTAL if options.short else FULL_TOTAL))
     options.manager = options.manager or options.build_dir / "bin/thermocline-manager"
-    if options.rounds < 1:
-        parser.error("--rounds: at least 1")
     if options.sizes.total < 64 * MIB or options.sizes.total % (2 * MIB):
         parser.error("--total: at least 64M, in whole huge pages (2M)")
     return options

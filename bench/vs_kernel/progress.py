@@ -20,6 +20,10 @@ class Progress:
         if self._terminal.live:
             self._terminal.block([f"{self._head()} {self._what}: {step} ({self._left()})"])
 
+    def note(self, what):
+        """About what belongs to no measurement."""
+        self._terminal.say(f"{self._head()} {what}")
+
     def finish(self, result):
         self._done += 1
         line = f"{self._head()} {self._what}: {result}"

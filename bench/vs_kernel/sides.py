@@ -12,20 +12,23 @@ from .fresh_statistics import FreshStatistics
 from .host_file import changed
 from .manager import Manager
 from .rivals import RIVALS
-from .subject import PROGRAMS, Subject, cpu_seconds
+from .plan import OURS, WITHOUT
+from .subject import cpu_seconds
 
-OURS = "ours"
+_LEAST_LIMIT = 16 << 20  # of our manager
 _READ_AHEAD = Path("/proc/sys/vm/page-cluster")
 
 
 class Side:
-    """Context manager: the subject is filled inside, and everything is gone outside."""
+    """Context manager: the subject is filled inside, and everything is gone outside. `make_subject`: takes the cgroup that
+    it shall be in."""
 
-    def __init__(self, name, subject, options, run_directory):
+    def __init__(self, name, make_subject, options, run_directory):
         self.name = name
         self.limit = None
+        self.incompressible = 0.0  # share of the subject's memory
         self._options = options
-        self._program = options.build_dir / "bin" / PROGRAMS[subject]
+        self._make_subject = make_subject
         self._run_directory = run_directory
         self._stack = contextlib.ExitStack()
 
@@ -46,8 +49,7 @@ class Side:
         """Before there is a subject."""
 
     def _enter_subject(self):
-        return self._stack.enter_context(Subject(self._program, self._options.sizes.working_set, self.cgroup,
-                                                 self._options.small_pages))
+        return self._stack.enter_context(self._make_subject(self.cgroup))
 
     def total(self):
         raise NotImplementedError
@@ -78,8 +80,8 @@ class OurSide(Side):
     """The manager is in the subject's cgroup, which has no limit: the kernel counts the subject's pages, the manager's own
     memory and its store."""
 
-    def __init__(self, subject, options, run_directory):
-        super().__init__(OURS, subject, options, run_directory)
+    def __init__(self, make_subject, options, run_directory):
+        super().__init__(OURS, make_subject, options, run_directory)
         self._manager = None
 
     def attach(self):
@@ -101,9 +103,18 @@ class OurSide(Side):
     def lift_limit(self):
         self._manager.set_limit(0)
 
+    def set_proactive(self, max_stall):
+        self.attach()
+        self._manager.call("set-proactive", max_stall=max_stall)
+
+    def heat(self, pieces):
+        """(hot, resident, staged, cold) pages of each piece."""
+        return self._manager.call("heat", pieces=pieces)["pieces"]
+
     def limit_for(self, total, target):
-        # Never above the total: the limit is part of it.
-        return min(target, next_limit(self.limit, total, target))
+        # Never above the total: the limit is part of it. Never below what the manager takes (docs/manager-protocol.md).
+        least = max(_LEAST_LIMIT, self._manager.status()["memory_bytes"] // 16)
+        return max(least, min(target, next_limit(self.limit, total, target)))
 
     def limit_holds(self):
         return self._manager.status()["limit_met"]
@@ -115,12 +126,22 @@ class OurSide(Side):
         return {"status": self._manager.status()} if self._manager else {}
 
 
+class SideWithout(Side):
+    """The subject left alone."""
+
+    def __init__(self, make_subject, options, run_directory):
+        super().__init__(WITHOUT, make_subject, options, run_directory)
+
+    def total(self):
+        return self.cgroup.used
+
+
 class KernelSide(Side):
     """The cgroup has a limit, and what does not fit goes to the rival's swap. `reads_ahead`: as much as the host is set to;
     otherwise a fault brings in its page only, as one sets it for swap in memory."""
 
-    def __init__(self, name, subject, options, run_directory, reads_ahead):
-        super().__init__(name, subject, options, run_directory)
+    def __init__(self, name, make_subject, options, run_directory, reads_ahead):
+        super().__init__(name, make_subject, options, run_directory)
         self._reads_ahead = reads_ahead
 
     def _enter_subject(self):
@@ -151,7 +172,9 @@ class KernelSide(Side):
         return {"pool_bytes": self._rival.pool_bytes(), "cgroup_bytes": self.cgroup.used}
 
 
-def make_side(name, subject, options, run_directory, reads_ahead):
+def make_side(name, make_subject, options, run_directory, reads_ahead):
     if name == OURS:
-        return OurSide(subject, options, run_directory)
-    return KernelSide(name, subject, options, run_directory, reads_ahead)
+        return OurSide(make_subject, options, run_directory)
+    if name == WITHOUT:
+        return SideWithout(make_subject, options, run_directory)
+    return KernelSide(name, make_subject, options, run_directory, reads_ahead)

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from vs_kernel.results import best_rival, make_bars, make_row, medians, ratio, sound
+from vs_kernel.results import best_rival, make_bars, make_row, medians, ratio, sound, wanted
 
 
 def good(value, **more):
@@ -63,13 +63,14 @@ def test_a_rival_that_was_given_more_is_shown_but_not_compared():
 
 
 def bars_by_name(rows):
-    return {bar["name"].split(",")[0]: bar for bar in make_bars(rows)}
+    return {bar["name"].split(":")[0]: bar for bar in make_bars(rows)}
 
 
 def test_bars_are_met_at_what_is_wanted_and_not_below():
     bars = bars_by_name([row("random", 200, {"a": 100}), row("zipf", 149, {"a": 100})])
-    assert bars["process: random"] == {"name": "process: random, times the best rival", "want": 2.0, "got": 2.0, "met": True}
-    assert not bars["process: zipf"]["met"]
+    assert bars["process random"] == {"name": "process random: times the best rival", "want": 2.0, "at_most": False, "got": 2.0,
+                                      "met": True}
+    assert not bars["process zipf"]["met"]
 
 
 def test_every_row_is_as_good_as_the_worst():
@@ -82,6 +83,33 @@ def test_every_row_is_as_good_as_the_worst():
 def test_no_bar_about_what_was_not_measured():
     assert list(bars_by_name([row("phases", 3, {"a": 1})])) == ["every row"]
     assert not make_bars([row("random", 3, {})])
+
+
+def proactive(cold_share, ours, without):
+    return make_row("process", "proactive-cold", {"ours": [good(ours, cold_share=cold_share)], "without": [good(without)]})
+
+
+def test_the_proactive_policy_has_bars_of_its_own():
+    made = proactive(0.96, 98.0, 100.0)
+    bars = {bar["name"]: bar for bar in make_bars([made])}
+    assert bars["process proactive-cold: share gone within 60 s"]["met"]
+    speed = bars["process proactive-cold: speed, times without us"]
+    assert (speed["want"], speed["got"], speed["met"]) == (0.99, pytest.approx(0.98), False)
+    assert "every row" not in bars_by_name([made]) and wanted(made) == 0.99
+
+
+def test_a_fault_may_take_so_many_times_the_raw_one():
+    rows = [make_row("engine", name, {"ours": [good(ours)], "raw": [good(4.0)]}, lower_is_better=True, unit="us")
+            for name, ours in (("staged-fault", 5.0), ("cold-fault", 6.5))]
+    bars = bars_by_name(rows)
+    assert (bars["engine staged-fault"]["got"], bars["engine staged-fault"]["met"]) == (pytest.approx(1.25), True)
+    assert (bars["engine cold-fault"]["want"], bars["engine cold-fault"]["met"]) == (1.6, False)
+    assert "every row" not in bars
+
+
+def test_saved_memory_is_compared_with_what_the_best_rival_saves():
+    made = make_row("process", "saved", {"ours": [good(115)], "a": [good(100)], "b": [good(50)]}, unit="bytes")
+    assert bars_by_name([made])["process saved"]["got"] == pytest.approx(1.15)
 
 
 def test_sound_means_figures_and_no_wrong_byte():

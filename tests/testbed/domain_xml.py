@@ -24,6 +24,7 @@ class DomainSpec:
     boots: bool = True  # False: no kernel, for a process that only has to exist
     memory_backing: str = ""  # content of <memoryBacking>
     disk: Path | None = None  # raw file for /dev/vda, opened with O_DIRECT
+    translated_mib: int | None = None  # what TCG may take for translated code; None: QEMU's default
 
     @property
     def channel_path(self):
@@ -54,6 +55,11 @@ def _disk(path):
       <source file='{escape(str(path))}'/><target dev='vda' bus='virtio'/></disk>"""
 
 
+def _features(spec):
+    cache = spec.translated_mib if spec.accelerator == "qemu" else None
+    return "<acpi/><apic/>" + _optional("tcg", cache and f"<tb-cache unit='MiB'>{cache}</tb-cache>")
+
+
 def domain_xml(spec):
     # TCG's default model has all that the guest needs.
     cpu = "<cpu mode='host-passthrough'/>" if spec.accelerator == "kvm" else ""
@@ -67,7 +73,7 @@ def domain_xml(spec):
     <type arch='x86_64' machine='pc'>hvm</type>
     {_boot(spec)}
   </os>
-  <features><acpi/><apic/></features>
+  <features>{_features(spec)}</features>
   {cpu}
   <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
   <devices>

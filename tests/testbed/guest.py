@@ -56,9 +56,11 @@ class Guest:
         libvirt.open(CONNECT_URI).defineXML(domain_xml(self.spec))
         self._defined = True
 
-    def start(self, boot_seconds=BOOT_SECONDS):
-        """Boots and returns when guestmem is ready."""
+    def start(self, boot_seconds=BOOT_SECONDS, before_boot=None):
+        """Boots and returns when guestmem is ready. `before_boot` is called with QEMU's pid before it runs the guest."""
         domain = self.start_paused()
+        if before_boot:
+            before_boot(self.pid)
         self.channel = GuestChannel(self.spec.channel_path)
         domain.resume()
         self.wait_ready(boot_seconds)
