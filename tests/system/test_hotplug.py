@@ -21,7 +21,7 @@ def test_plugged_memory_is_left_alone_and_works(thermocline, own_guest):
     guest.fill(112 * MIB, seed=141)
     domain = thermocline.attached(guest, limit=128 * MIB)
     _plug(guest)
-    guest.fill(144 * MIB, seed=142)  # more than the old memory has room for
+    guest.fill(104 * MIB, seed=142)  # more than the old memory has room for
     guest.verify()
     guest.touch(20000, write=True)
     guest.verify()
