@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -48,6 +49,7 @@ class Manager {
         static std::array<char, 4 * manager::maxPacketBytes> buffer;
         for (;;) {
             const auto count = ::recv(socket_, buffer.data(), buffer.size(), 0);
+            if (count < 0 && errno == EINTR) continue;  // libFuzzer's clock
             THERMOCLINE_HOLDS(count > 0);
             auto answer = nlohmann::json::parse(buffer.data(), buffer.data() + count);
             if (!answer.contains("event")) return answer;
