@@ -28,9 +28,12 @@ class Manager {
     Manager() {
         std::filesystem::create_directory(directory_);
         server_ = std::move(manager::ControlServer::listen(directory_ + "/manager.sock").value());
-        vm_ = std::move(memory::VmMemory::attach({subject_.pid(), subject_.guestRam(), directory_,
-                                                  [this] { server_->processEnded(); }})
-                            .value());
+        memory::VmMemory::Options options;
+        options.pid = subject_.pid();
+        options.guestRam = subject_.guestRam();
+        options.stateDirectory = directory_;
+        options.processEnded = [this] { server_->processEnded(); };
+        vm_ = std::move(memory::VmMemory::attach(std::move(options)).value());
         vm_->start();
         thread_ = std::thread([this] { server_->run(*vm_); });
         connect();
