@@ -9,6 +9,6 @@ target_compile_definitions(thermocline_options INTERFACE
 target_include_directories(thermocline_options INTERFACE ${PROJECT_SOURCE_DIR})
 if(THERMOCLINE_SANITIZE)
     target_compile_options(thermocline_options INTERFACE -fsanitize=${THERMOCLINE_SANITIZE} -fno-omit-frame-pointer
-        -Wno-tsan)
+        $<$<CXX_COMPILER_ID:GNU>:-Wno-tsan>)
     target_link_options(thermocline_options INTERFACE -fsanitize=${THERMOCLINE_SANITIZE})
 endif()

@@ -73,7 +73,7 @@ Result<std::vector<Mapping>> parseMappings(std::string_view text) {
         const auto line = nextLine(text);
         if (line.empty()) continue;
         const auto name = line.substr(0, line.find(' '));
-        if (name.back() != ':') {
+        if (!name.ends_with(':')) {
             Mapping mapping;
             if (!parseHeader(line, mapping))
                 return fail(ErrorCode::systemError, fmt::format("cannot read the mapping \"{}\"", line));

@@ -19,11 +19,22 @@
 #include "disk.h"
 #include "region.h"
 #include "spinner.h"
+#include "tool.h"
 
-enum { MAX_LINE = 256, MAX_WORDS = 8 };
+enum { MAX_LINE = 512, MAX_WORDS = 40, TOOL_OUTPUT = 16384 };
 
 static int channel;
 static struct regions regions;
+
+static void say(const char* text, size_t length) {
+    for (size_t done = 0; done < length;) {
+        ssize_t count = write(channel, text + done, length - done);
+        if (count > 0)
+            done += (size_t)count;
+        else if (errno != EINTR && errno != EAGAIN)
+            return;
+    }
+}
 
 static void answer(const char* format, ...) {
     char text[1024];
@@ -32,13 +43,7 @@ static void answer(const char* format, ...) {
     int length = vsnprintf(text, sizeof text - 1, format, arguments);
     va_end(arguments);
     text[length++] = '\n';
-    for (int done = 0; done < length;) {
-        ssize_t count = write(channel, text + done, (size_t)(length - done));
-        if (count > 0)
-            done += (int)count;
-        else if (errno != EINTR && errno != EAGAIN)
-            return;
-    }
+    say(text, (size_t)length);
 }
 
 static void refuse(const char* why) {
@@ -124,6 +129,7 @@ static void do_free(int count, char** word) {
 static void do_reset(int count, char** word) {
     (void)count, (void)word;
     if (spin_running()) spin_stop();
+    tool_kill();
     while (regions.count) {
         if (region_give_back(&regions, regions.list[regions.count - 1].pages * PAGE_BYTES))
             return refuse(strerror(errno));
@@ -183,6 +189,37 @@ static void do_where(int count, char** word) {
     answer("{\"ok\": true, \"physical\": %" PRIu64 "}", (entry & ((1ull << 55) - 1)) * PAGE_BYTES);
 }
 
+// start PROGRAM [ARGUMENT]...
+static void do_start(int count, char** word) {
+    (void)count;
+    int error = tool_start(word + 1);
+    if (error) return refuse(strerror(error));
+    answer("{\"ok\": true}");
+}
+
+// finish: answers when the program has ended.
+static void do_finish(int count, char** word) {
+    (void)count, (void)word;
+    static char output[TOOL_OUTPUT], text[6 * TOOL_OUTPUT + 64];
+    if (!tool_running()) return refuse("nothing was started");
+    int code = tool_finish(output, sizeof output);
+    int length = sprintf(text, "{\"ok\": true, \"exit_code\": %d, \"output\": \"", code);
+    for (const unsigned char* at = (unsigned char*)output; *at; at++) {
+        const int plain = *at >= ' ' && *at < 0x7f && *at != '"' && *at != '\\';
+        length += sprintf(text + length, plain ? "%c" : "\\u%04x", *at);
+    }
+    length += sprintf(text + length, "\"}\n");
+    say(text, (size_t)length);
+}
+
+// tool-page INDEX: guest-physical address of a page that the started program works on.
+static void do_tool_page(int count, char** word) {
+    (void)count;
+    uint64_t physical = tool_page(number(word[1]));
+    if (!physical) return refuse("no such page");
+    answer("{\"ok\": true, \"physical\": %" PRIu64 "}", physical);
+}
+
 static void boot_id(char* to, size_t size) {
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
     ssize_t count = read(fd, to, size - 1);
@@ -216,18 +253,20 @@ static const struct {
     int alone;  // not while spinner threads own the pages
     void (*run)(int count, char** word);
 } commands[] = {
-    {"fill", 3, 1, do_fill},       {"verify", 1, 1, do_verify}, {"touch", 3, 1, do_touch},
-    {"free", 2, 1, do_free},       {"spin", 1, 1, do_spin},     {"progress", 1, 0, do_progress},
-    {"stop", 1, 0, do_stop},       {"reset", 1, 0, do_reset},   {"disk", 3, 0, do_disk},
-    {"where", 3, 0, do_where},     {"status", 1, 0, do_status}, {"reboot", 1, 0, do_reboot},
-    {"poweroff", 1, 0, do_reboot},
+    {"fill", 3, 1, do_fill},           {"verify", 1, 1, do_verify}, {"touch", 3, 1, do_touch},
+    {"free", 2, 1, do_free},           {"spin", 1, 1, do_spin},     {"progress", 1, 0, do_progress},
+    {"stop", 1, 0, do_stop},           {"reset", 1, 0, do_reset},   {"disk", 3, 0, do_disk},
+    {"where", 3, 0, do_where},         {"status", 1, 0, do_status}, {"reboot", 1, 0, do_reboot},
+    {"poweroff", 1, 0, do_reboot},     {"start", 2, 0, do_start},   {"finish", 1, 0, do_finish},
+    {"tool-page", 2, 0, do_tool_page},
 };
 
 static void obey(char* line) {
-    char* word[MAX_WORDS];
+    char* word[MAX_WORDS + 1];
     int count = 0;
     for (char* part = strtok(line, " \r"); part && count < MAX_WORDS; part = strtok(NULL, " \r"))
         word[count++] = part;
+    word[count] = NULL;
     if (!count) return;
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         if (strcmp(word[0], commands[i].name)) continue;

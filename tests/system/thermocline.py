@@ -13,9 +13,11 @@ _counter = iter(range(1, 1_000_000))
 
 
 class Thermocline:
-    """Context manager: a bus, a daemon with fresh directories, a client, thermoctl."""
+    """Context manager: a bus, a daemon with fresh directories, a client, thermoctl. `say` gets the end of the daemon's
+    log: pytest shows what is printed where the test fails."""
 
-    def __init__(self, testbed, start=True):
+    def __init__(self, testbed, start=True, say=print):
+        self._say = say
         self._testbed = testbed
         self._start = start
         self._name = f"daemon-{next(_counter)}"
@@ -33,7 +35,7 @@ class Thermocline:
         return self
 
     def __exit__(self, *exception):
-        print(self.daemon.log_tail(60))  # pytest shows it where the test fails
+        self._say(self.daemon.log_tail(60))
         try:
             self._detach_all()
         finally:

@@ -23,6 +23,8 @@ class DomainSpec:
     vcpus: int = 2
     boots: bool = True  # False: no kernel, for a process that only has to exist
     memory_backing: str = ""  # content of <memoryBacking>
+    more_memory_bytes: int = 0  # may be plugged in while it runs
+    tools: bool = False  # stress-ng and memtester are in the guest
     disk: Path | None = None  # raw file for /dev/vda, opened with O_DIRECT
     translated_mib: int | None = None  # what TCG may take for translated code; None: QEMU's default
 
@@ -42,9 +44,26 @@ def _optional(tag, content):
 def _boot(spec):
     if not spec.boots:
         return ""
+    initrd = spec.image.tools_initrd if spec.tools else spec.image.initrd
     return f"""<kernel>{escape(str(spec.image.kernel))}</kernel>
-    <initrd>{escape(str(spec.image.initrd))}</initrd>
-    <cmdline>console=ttyS0 quiet mitigations=off panic=-1</cmdline>"""
+    <initrd>{escape(str(initrd))}</initrd>
+    <cmdline>console=ttyS0 quiet mitigations=off panic=-1 memhp_default_state=online</cmdline>"""
+
+
+def _max_memory(spec):
+    if not spec.more_memory_bytes:
+        return ""
+    return f"<maxMemory slots='4' unit='KiB'>{(spec.memory_bytes + spec.more_memory_bytes) // KIB}</maxMemory>"
+
+
+def _cpu(spec):
+    # TCG's default model has all that the guest needs.
+    mode = " mode='host-passthrough'" if spec.accelerator == "kvm" else ""
+    if not spec.more_memory_bytes:
+        return f"<cpu{mode}/>" if mode else ""
+    # libvirt plugs memory only into a guest with NUMA nodes.
+    return f"""<cpu{mode}><numa>
+    <cell id='0' cpus='0-{spec.vcpus - 1}' memory='{spec.memory_bytes // KIB}' unit='KiB'/></numa></cpu>"""
 
 
 def _disk(path):
@@ -61,11 +80,10 @@ def _features(spec):
 
 
 def domain_xml(spec):
-    # TCG's default model has all that the guest needs.
-    cpu = "<cpu mode='host-passthrough'/>" if spec.accelerator == "kvm" else ""
     return f"""<domain type='{spec.accelerator}'>
   <name>{escape(spec.name)}</name>
   <uuid>{spec.uuid}</uuid>
+  {_max_memory(spec)}
   <memory unit='KiB'>{spec.memory_bytes // KIB}</memory>
   {_optional('memoryBacking', spec.memory_backing)}
   <vcpu>{spec.vcpus}</vcpu>
@@ -74,7 +92,7 @@ def domain_xml(spec):
     {_boot(spec)}
   </os>
   <features>{_features(spec)}</features>
-  {cpu}
+  {_cpu(spec)}
   <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
   <devices>
     <controller type='usb' model='none'/>
@@ -87,3 +105,10 @@ def domain_xml(spec):
     <memballoon model='virtio' freePageReporting='on'/>
   </devices>
 </domain>"""
+
+
+def dimm_xml(size):
+    """Memory to plug into a domain with more_memory_bytes."""
+    return f"""<memory model='dimm'>
+  <target><size unit='KiB'>{size // KIB}</size><node>0</node></target>
+</memory>"""

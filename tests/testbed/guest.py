@@ -122,6 +122,15 @@ class Guest:
     def stop_spinning(self):
         return self.channel.request("stop")
 
+    def start_program(self, *words):
+        """finish_program() has to follow; other commands may come between."""
+        self.channel.request(f"start {' '.join(words)}")
+
+    def finish_program(self, seconds=120.0):
+        """Waits for its end: (exit code, what it said)."""
+        answer = self.channel.request("finish", seconds)
+        return answer["exit_code"], answer["output"]
+
     def reboot(self):
         """Returns when guestmem runs again, in the same QEMU process."""
         self.channel.request("reboot")

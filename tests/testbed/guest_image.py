@@ -14,6 +14,7 @@ from .paths import GUEST_IMAGE, ROOT
 class GuestImage:
     kernel: Path
     initrd: Path
+    tools_initrd: Path  # with stress-ng and memtester
 
 
 def build_guest_image():
@@ -28,7 +29,7 @@ def build_guest_image():
 def stage_guest_image(run_dir):
     """Copies the image to where libvirt's QEMU user can read it, whatever the checkout's permissions are."""
     build_guest_image()
-    image = GuestImage(kernel=run_dir / "vmlinuz", initrd=run_dir / "initrd")
-    shutil.copyfile(GUEST_IMAGE / "vmlinuz", image.kernel)
-    shutil.copyfile(GUEST_IMAGE / "initrd", image.initrd)
+    image = GuestImage(kernel=run_dir / "vmlinuz", initrd=run_dir / "initrd", tools_initrd=run_dir / "initrd-tools")
+    for file in (image.kernel, image.initrd, image.tools_initrd):
+        shutil.copyfile(GUEST_IMAGE / file.name, file)
     return image
