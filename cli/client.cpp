@@ -79,6 +79,9 @@ DomainFigures toFigures(std::string path, const Properties& properties) {
     take(properties, "StagedBytes", figures.stagedBytes);
     take(properties, "ColdBytes", figures.coldBytes);
     take(properties, "StoreBytes", figures.storeBytes);
+    take(properties, "FrozenBytes", figures.frozenBytes);
+    take(properties, "FileBytes", figures.fileBytes);
+    take(properties, "FileTier", figures.fileTier);
     take(properties, "MetadataBytes", figures.metadataBytes);
     take(properties, "UsedBytes", figures.usedBytes);
     take(properties, "LimitBytes", figures.limitBytes);
@@ -89,6 +92,7 @@ DomainFigures toFigures(std::string path, const Properties& properties) {
     take(properties, "Faults", figures.faults);
     take(properties, "StagedFaults", figures.stagedFaults);
     take(properties, "ColdFaults", figures.coldFaults);
+    take(properties, "FrozenFaults", figures.frozenFaults);
     take(properties, "ZeroFaults", figures.zeroFaults);
     take(properties, "EvictedPages", figures.evictedPages);
     take(properties, "PrefetchedPages", figures.prefetchedPages);
@@ -237,6 +241,10 @@ Expected<void> Client::clearLimit(const DomainFigures& domain) {
 Expected<void> Client::setProactive(const DomainFigures& domain, double maxStall,
                                     std::uint64_t minResidentBytes) {
     return guarded([&] { DomainProxy(*connection_, domain.path).SetProactive(maxStall, minResidentBytes); });
+}
+
+Expected<void> Client::closeFileTier(const DomainFigures& domain) {
+    return guarded([&] { DomainProxy(*connection_, domain.path).CloseFileTier(); });
 }
 
 Expected<memory::HeatMap> Client::heat(const DomainFigures& domain, std::uint32_t pieces) {

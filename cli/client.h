@@ -18,20 +18,22 @@ namespace thermocline::cli {
 /// All properties of org.thermocline1.Domain, in one moment.
 struct DomainFigures {
     std::string path;
-    std::string name, uuid, state, stateNote, mechanism, supportReason, supportFix, limitNote;
+    std::string name, uuid, state, stateNote, mechanism, supportReason, supportFix, limitNote, fileTier;
     bool running = false, managed = false, supported = false, limitMet = true;
     std::uint32_t pid = 0;
     std::uint64_t memoryBytes = 0, residentBytes = 0, stagedBytes = 0, coldBytes = 0, storeBytes = 0,
                   metadataBytes = 0, usedBytes = 0, limitBytes = 0, faults = 0, stagedFaults = 0,
                   coldFaults = 0, zeroFaults = 0, evictedPages = 0, stallNanoseconds = 0,
-                  attachPauseMicroseconds = 0, managerRssBytes = 0, prefetchedPages = 0, minResidentBytes = 0;
+                  attachPauseMicroseconds = 0, managerRssBytes = 0, prefetchedPages = 0, minResidentBytes = 0,
+                  frozenBytes = 0, fileBytes = 0, frozenFaults = 0;
     double stallRatio = 0, proactiveMaxStall = 0;
 
     [[nodiscard]] bool attached() const { return state == "attached" || state == "detaching"; }
-    /// Memory that the host has back: what the store holds, less what it takes.
+    /// Memory that the host has back: what the store and the file tier hold, less what they take of it.
     [[nodiscard]] std::uint64_t savedBytes() const {
         const auto taken = storeBytes + metadataBytes;
-        return coldBytes > taken ? coldBytes - taken : 0;
+        const auto away = coldBytes + frozenBytes;
+        return away > taken ? away - taken : 0;
     }
 };
 
@@ -73,6 +75,8 @@ class Client {
     Expected<void> clearLimit(const DomainFigures& domain);
     /// maxStall 0: off.
     Expected<void> setProactive(const DomainFigures& domain, double maxStall, std::uint64_t minResidentBytes);
+    /// Returns when it has begun; `fileTier` tells the rest.
+    Expected<void> closeFileTier(const DomainFigures& domain);
     Expected<memory::HeatMap> heat(const DomainFigures& domain, std::uint32_t pieces);
     /// resolution: "raw", "minute", "auto".
     Expected<std::vector<HistorySample>> history(const DomainFigures& domain,

@@ -41,9 +41,11 @@ void printDomain(const DomainFigures& domain) {
     line("  store", fmt::format("{}, holding {} of guest memory", formatByteSize(domain.storeBytes),
                                 formatByteSize(domain.coldBytes)));
     line("  metadata", formatByteSize(domain.metadataBytes));
+    if (!domain.fileTier.empty()) line("File tier", fileTierText(domain));
     line("Saved", style.paint(formatByteSize(domain.savedBytes()), Colour::good));
-    line("Faults", fmt::format("{} ({} staged, {} cold, {} zero)", domain.faults, domain.stagedFaults,
-                               domain.coldFaults, domain.zeroFaults));
+    line("Faults",
+         fmt::format("{} ({} staged, {} cold, {} frozen, {} zero)", domain.faults, domain.stagedFaults,
+                     domain.coldFaults, domain.frozenFaults, domain.zeroFaults));
     line("Evicted", fmt::format("{} pages", domain.evictedPages));
     line("Prefetched", fmt::format("{} pages", domain.prefetchedPages));
     line("Stall", fmt::format("{} now, {} since the attach", percent(domain.stallRatio),

@@ -10,6 +10,7 @@
 #include "cli/cmd_attach.h"
 #include "cli/cmd_completion.h"
 #include "cli/cmd_doctor.h"
+#include "cli/cmd_file_tier.h"
 #include "cli/cmd_heat.h"
 #include "cli/cmd_history.h"
 #include "cli/cmd_limit.h"
@@ -28,6 +29,7 @@ class CommandTest : public ::testing::Test {
         addAttachCommand(app_, common_);
         addCompletionCommand(app_, common_);
         addDoctorCommand(app_, common_);
+        addFileTierCommand(app_, common_);
         addHeatCommand(app_, common_);
         addHistoryCommand(app_, common_);
         addLimitCommand(app_, common_);
@@ -58,6 +60,7 @@ class CommandTest : public ::testing::Test {
 TEST_F(CommandTest, completionIsAScriptForBash) {
     EXPECT_EQ(run("completion bash").value(), ExitCode::ok);
     EXPECT_THAT(output_, HasSubstr("complete -F _thermoctl thermoctl"));
+    EXPECT_THAT(output_, HasSubstr("proactive file-tier heat"));
     EXPECT_THROW(app_.parse("completion fish"), CLI::ValidationError);
 }
 
@@ -104,7 +107,7 @@ TEST_F(CommandTest, withoutADaemonSaysHowToGetOne) {
     for (const char* line :
          {"list", "attach vm", "limit vm 1G", "limit vm none", "history vm", "top", "doctor vm",
           "proactive vm", "proactive vm off", "proactive vm --max-stall 1% --min-resident 1G", "heat vm",
-          "heat vm --plot x.svg"})
+          "heat vm --plot x.svg", "file-tier vm", "file-tier vm off"})
         expectUnreachable(line);
 }
 
@@ -127,6 +130,8 @@ TEST_F(CommandTest, refusesWhatIsNoUsage) {
     EXPECT_THROW(app_.parse("proactive"), CLI::RequiredError);
     EXPECT_THROW(app_.parse("proactive vm on"), CLI::ValidationError);
     EXPECT_THROW(app_.parse("proactive vm off --max-stall 1%"), CLI::ExcludesError);
+    EXPECT_THROW(app_.parse("file-tier"), CLI::RequiredError);
+    EXPECT_THROW(app_.parse("file-tier vm on"), CLI::ValidationError);
     EXPECT_THROW(app_.parse("heat vm --pieces many"), CLI::ConversionError);
     EXPECT_THROW(app_.parse("history vm --resolution weekly"), CLI::ValidationError);
 }

@@ -8,6 +8,7 @@
 #include "cli/cmd_completion.h"
 #include "cli/cmd_detach.h"
 #include "cli/cmd_doctor.h"
+#include "cli/cmd_file_tier.h"
 #include "cli/cmd_heat.h"
 #include "cli/cmd_history.h"
 #include "cli/cmd_limit.h"
@@ -50,6 +51,7 @@ ExitCode run(int argc, char** argv) {
     addDetachCommand(app, common);
     addLimitCommand(app, common);
     addProactiveCommand(app, common);
+    addFileTierCommand(app, common);
     addHeatCommand(app, common);
     addHistoryCommand(app, common);
     addTopCommand(app, common);

@@ -90,6 +90,13 @@ std::string proactiveText(const DomainFigures& domain) {
                            : fmt::format(", leaving {} in memory", formatByteSize(domain.minResidentBytes)));
 }
 
+std::string fileTierText(const DomainFigures& domain) {
+    if (domain.fileTier.empty()) return "none";
+    if (domain.frozenBytes == 0 && domain.fileBytes == 0) return domain.fileTier;
+    return fmt::format("{}, {} of guest memory in {} of disk", domain.fileTier,
+                       formatByteSize(domain.frozenBytes), formatByteSize(domain.fileBytes));
+}
+
 std::string duration(std::uint64_t nanoseconds) {
     const auto value = static_cast<double>(nanoseconds);
     if (nanoseconds < 1'000'000) return fmt::format("{:.1f} us", value / 1e3);
@@ -164,6 +171,9 @@ nlohmann::json toJson(const DomainFigures& domain) {
             {"staged_bytes", domain.stagedBytes},
             {"cold_bytes", domain.coldBytes},
             {"store_bytes", domain.storeBytes},
+            {"frozen_bytes", domain.frozenBytes},
+            {"file_bytes", domain.fileBytes},
+            {"file_tier", domain.fileTier},
             {"metadata_bytes", domain.metadataBytes},
             {"used_bytes", domain.usedBytes},
             {"limit_bytes", domain.limitBytes},
@@ -175,6 +185,7 @@ nlohmann::json toJson(const DomainFigures& domain) {
             {"faults", domain.faults},
             {"staged_faults", domain.stagedFaults},
             {"cold_faults", domain.coldFaults},
+            {"frozen_faults", domain.frozenFaults},
             {"zero_faults", domain.zeroFaults},
             {"evicted_pages", domain.evictedPages},
             {"prefetched_pages", domain.prefetchedPages},

@@ -63,6 +63,8 @@ std::string sizeOrDash(std::uint64_t bytes);
 std::string percent(double ratio);
 /// "off", or the stall that it may cost and what it leaves in memory.
 std::string proactiveText(const DomainFigures& domain);
+/// "none", or whether it is open, and what it holds.
+std::string fileTierText(const DomainFigures& domain);
 /// "9.3 ms", "1.2 s"
 std::string duration(std::uint64_t nanoseconds);
 /// One character per value, scaled from 0 to the highest. Empty for no values.

@@ -53,12 +53,32 @@ TEST(Output, saysWhatTheProactivePolicyIs) {
     EXPECT_EQ(toJson(domain).at("min_resident_bytes"), 64 << 20);
 }
 
+TEST(Output, saysWhatTheFileTierHolds) {
+    DomainFigures domain;
+    EXPECT_EQ(fileTierText(domain), "none");
+    domain.fileTier = "open";
+    EXPECT_EQ(fileTierText(domain), "open");
+    domain.fileTier = "being emptied";
+    domain.frozenBytes = 64 << 20;
+    domain.fileBytes = 24 << 20;
+    domain.frozenFaults = 5;
+    EXPECT_EQ(fileTierText(domain), "being emptied, 64.0 MiB of guest memory in 24.0 MiB of disk");
+    const auto json = toJson(domain);
+    EXPECT_EQ(json.at("file_tier"), "being emptied");
+    EXPECT_EQ(json.at("frozen_bytes"), 64 << 20);
+    EXPECT_EQ(json.at("file_bytes"), 24 << 20);
+    EXPECT_EQ(json.at("frozen_faults"), 5);
+}
+
 TEST(Output, savedIsWhatTheHostHasBack) {
     DomainFigures domain;
     domain.coldBytes = 100;
     domain.storeBytes = 30;
     domain.metadataBytes = 20;
     EXPECT_EQ(domain.savedBytes(), 50U);
+    domain.frozenBytes = 7;  // on a disk, so all of it
+    EXPECT_EQ(domain.savedBytes(), 57U);
+    domain.frozenBytes = 0;
     domain.storeBytes = 90;
     EXPECT_EQ(domain.savedBytes(), 0U);
 }
@@ -90,7 +110,7 @@ TEST(Output, jsonHasTheNamesOfTheProtocol) {
     EXPECT_EQ(json.at("name"), "vm");
     EXPECT_EQ(json.at("attach_pause_us"), 7);
     EXPECT_EQ(json.at("stall_ns"), 8);
-    EXPECT_EQ(json.size(), 34U);
+    EXPECT_EQ(json.size(), 38U);
     EXPECT_EQ(toJson(HistorySample{}).size(), 17U);
 }
 

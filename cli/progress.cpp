@@ -25,6 +25,7 @@ Expected<void> withProgress(const Common& common, Target& target, const std::str
         fmt::print("\r\033[K{} {}: {} resident, {} staged, {} in the store", what, now->name,
                    formatByteSize(now->residentBytes), formatByteSize(now->stagedBytes),
                    formatByteSize(now->coldBytes));
+        if (now->frozenBytes != 0) fmt::print(", {} in the file tier", formatByteSize(now->frozenBytes));
         std::fflush(stdout);
         shown = true;
     }

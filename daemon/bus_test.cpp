@@ -154,10 +154,18 @@ class BusTest : public ::testing::Test {
     testing::FakeHypervisor hypervisor_;
     std::unique_ptr<Bus> bus_;
     bool lost_ = false;
-    Daemon daemon_{{loop_, hypervisor_, database_, runtime_, processes_, THERMOCLINE_FAKE_MANAGER, 2s, 1s,
+    Daemon daemon_{{loop_,
+                    hypervisor_,
+                    database_,
+                    runtime_,
+                    processes_,
+                    THERMOCLINE_FAKE_MANAGER,
+                    2s,
+                    1s,
                     [](pid_t) -> Result<memory::GuestSupport> {
                         return memory::GuestSupport{true, "move", 512 * mib, "", ""};
-                    }}};
+                    },
+                    {"/disk", {}, {}, {}}}};
     std::unique_ptr<sdbus::IConnection> client_;
     std::unique_ptr<ManagerProxy> manager_;
     std::unique_ptr<DomainProxy> domain_;
@@ -224,7 +232,7 @@ TEST_F(BusTest, managesADomain) {
 
     const auto all = call([&] { return manager_->GetManagedObjects(); });
     const auto& properties = all.at(sdbus::ObjectPath(path)).at("org.thermocline1.Domain");
-    EXPECT_EQ(properties.size(), 33U);
+    EXPECT_EQ(properties.size(), 37U);
     EXPECT_EQ(properties.at("LimitBytes").get<std::uint64_t>(), 64 * mib);
     EXPECT_TRUE(properties.at("Managed").get<bool>());
 
@@ -253,6 +261,25 @@ TEST_F(BusTest, setsTheProactivePolicyAndTellsOfIt) {
     call([&] { domain_->SetProactive(0, 0); });
     EXPECT_EQ(call([&] { return domain_->ProactiveMaxStall(); }), 0);
     EXPECT_EQ(call([&] { return domain_->MinResidentBytes(); }), 0U);
+}
+
+TEST_F(BusTest, closesTheFileTierAndTellsOfIt) {
+    connectHypervisor();
+    EXPECT_EQ(call([&] { return domain_->FileTier(); }), "");
+    expectError([&] { domain_->CloseFileTier(); }, "NotAttached", "thermoctl attach vm");
+    call([&] { domain_->Attach(); });
+    EXPECT_EQ(call([&] { return domain_->FileTier(); }), "open");
+    EXPECT_EQ(call([&] { return domain_->FrozenBytes(); }), 8 * mib);
+    EXPECT_EQ(call([&] { return domain_->FileBytes(); }), 4 * mib);
+    EXPECT_EQ(call([&] { return domain_->FrozenFaults(); }), 7U);
+    call([&] { domain_->CloseFileTier(); });
+    EXPECT_EQ(call([&] { return domain_->FrozenBytes(); }), 0U);
+    ASSERT_TRUE(until([&] {
+        const auto changes = domain_->changes();
+        return changes.contains("FileTier") &&
+               changes.at("FileTier").back().get<std::string>() == "switched off";
+    }));
+    EXPECT_EQ(domain_->changes().at("FileBytes").back().get<std::uint64_t>(), 0U);
 }
 
 TEST_F(BusTest, givesTheHeat) {
@@ -433,7 +460,8 @@ TEST(BusPolicy, everyoneMayLookAndOnlyRootMayChange) {
         {path, domain + "Detach"},
         {path, domain + "SetLimit uint64:1"},
         {path, domain + "ClearLimit"},
-        {path, domain + "SetProactive double:0.01 uint64:0"}};
+        {path, domain + "SetProactive double:0.01 uint64:0"},
+        {path, domain + "CloseFileTier"}};
     auto checks = std::async(std::launch::async, [&] {
         for (const auto& [object, call] : reading)
             EXPECT_TRUE(mayCall(dbus.address(), "65534", object, call)) << call;

@@ -40,7 +40,8 @@ Daemon::Daemon(Parts parts)
                             figures.push_back({uuid, entry.domain->status()});
                     return figures;
                 }),
-      managers_(parts.loop, std::move(parts.managerExecutable), parts.managerTimeout),
+      managers_(parts.loop, std::move(parts.managerExecutable), parts.managerTimeout,
+                std::move(parts.fileTier)),
       environment_{parts.loop,
                    managers_,
                    policies_,

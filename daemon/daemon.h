@@ -44,6 +44,7 @@ class Daemon : private Hypervisor::Listener {
         std::chrono::milliseconds managerTimeout = std::chrono::seconds(60);  ///< to get ready, and to cure
         std::chrono::milliseconds managerEndPatience = std::chrono::seconds(10);  ///< to end once it is done
         std::function<Result<memory::GuestSupport>(pid_t)> probeGuest = memory::probeGuest;
+        FileTier fileTier{};  ///< of VMs that are attached from now on
     };
 
     explicit Daemon(Parts parts);

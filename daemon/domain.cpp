@@ -438,6 +438,16 @@ void Domain::applyProactive(const db::ProactivePolicy& proactive, Done done) {
         });
 }
 
+void Domain::closeFileTier(Done done) {
+    if (auto attached = checkAttached(); !attached) return done(std::move(attached));
+    client_->closeFileTier([this, done = std::move(done)](Result<manager::Status> status) {
+        if (!status) return done(tl::unexpected<Error>(status.error()));
+        spdlog::info("domain {}: its file tier is being closed", info_.name);
+        onStatus(*status);
+        done({});
+    });
+}
+
 void Domain::heat(std::uint32_t pieces, ManagerClient::HeatReply done) {
     if (auto attached = checkAttached(); !attached)
         return done(tl::unexpected<Error>(std::move(attached).error()));

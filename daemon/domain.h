@@ -57,6 +57,8 @@ class Domain : private ManagerClient::Listener {
     void clearLimit(Done done);
     /// maxStall 0 turns it off and forgets both. The manager is the judge of what is in range.
     void setProactive(double maxStall, std::uint64_t minResidentBytes, Done done);
+    /// Done when it has begun; status().fileTier tells the rest.
+    void closeFileTier(Done done);
     void heat(std::uint32_t pieces, ManagerClient::HeatReply done);
 
     [[nodiscard]] const std::string& uuid() const { return info_.uuid; }

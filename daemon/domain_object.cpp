@@ -79,6 +79,9 @@ DomainObject::Values DomainObject::values() {
             {"StagedBytes", StagedBytes()},
             {"ColdBytes", ColdBytes()},
             {"StoreBytes", StoreBytes()},
+            {"FrozenBytes", FrozenBytes()},
+            {"FileBytes", FileBytes()},
+            {"FileTier", FileTier()},
             {"MetadataBytes", MetadataBytes()},
             {"UsedBytes", UsedBytes()},
             {"LimitBytes", LimitBytes()},
@@ -89,6 +92,7 @@ DomainObject::Values DomainObject::values() {
             {"Faults", Faults()},
             {"StagedFaults", StagedFaults()},
             {"ColdFaults", ColdFaults()},
+            {"FrozenFaults", FrozenFaults()},
             {"ZeroFaults", ZeroFaults()},
             {"EvictedPages", EvictedPages()},
             {"PrefetchedPages", PrefetchedPages()},
@@ -132,6 +136,10 @@ void DomainObject::ClearLimit(sdbus::Result<>&& result) {
 
 void DomainObject::SetProactive(sdbus::Result<>&& result, double maxStall, std::uint64_t minResidentBytes) {
     domain_.setProactive(maxStall, minResidentBytes, calls_.take(std::move(result)));
+}
+
+void DomainObject::CloseFileTier(sdbus::Result<>&& result) {
+    domain_.closeFileTier(calls_.take(std::move(result)));
 }
 
 void DomainObject::GetHeat(sdbus::Result<std::uint64_t, std::vector<Piece>>&& result, std::uint32_t pieces) {
@@ -209,6 +217,15 @@ std::uint64_t DomainObject::ColdBytes() {
 std::uint64_t DomainObject::StoreBytes() {
     return domain_.status().storeBytes;
 }
+std::uint64_t DomainObject::FrozenBytes() {
+    return domain_.status().frozenBytes;
+}
+std::uint64_t DomainObject::FileBytes() {
+    return domain_.status().fileBytes;
+}
+std::string DomainObject::FileTier() {
+    return domain_.status().fileTier;
+}
 std::uint64_t DomainObject::MetadataBytes() {
     return domain_.status().metadataBytes;
 }
@@ -238,6 +255,9 @@ std::uint64_t DomainObject::StagedFaults() {
 }
 std::uint64_t DomainObject::ColdFaults() {
     return domain_.status().coldFaults;
+}
+std::uint64_t DomainObject::FrozenFaults() {
+    return domain_.status().frozenFaults;
 }
 std::uint64_t DomainObject::ZeroFaults() {
     return domain_.status().zeroFaults;

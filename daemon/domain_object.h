@@ -48,6 +48,7 @@ class DomainObject final
     void SetLimit(sdbus::Result<>&& result, std::uint64_t bytes) override;
     void ClearLimit(sdbus::Result<>&& result) override;
     void SetProactive(sdbus::Result<>&& result, double maxStall, std::uint64_t minResidentBytes) override;
+    void CloseFileTier(sdbus::Result<>&& result) override;
     void GetHeat(sdbus::Result<std::uint64_t, std::vector<Piece>>&& result, std::uint32_t pieces) override;
     std::vector<Sample> GetHistory(const std::uint64_t& since, const std::uint64_t& until,
                                    const std::string& resolution) override;
@@ -68,6 +69,9 @@ class DomainObject final
     std::uint64_t StagedBytes() override;
     std::uint64_t ColdBytes() override;
     std::uint64_t StoreBytes() override;
+    std::uint64_t FrozenBytes() override;
+    std::uint64_t FileBytes() override;
+    std::string FileTier() override;
     std::uint64_t MetadataBytes() override;
     std::uint64_t UsedBytes() override;
     std::uint64_t LimitBytes() override;
@@ -78,6 +82,7 @@ class DomainObject final
     std::uint64_t Faults() override;
     std::uint64_t StagedFaults() override;
     std::uint64_t ColdFaults() override;
+    std::uint64_t FrozenFaults() override;
     std::uint64_t ZeroFaults() override;
     std::uint64_t EvictedPages() override;
     std::uint64_t PrefetchedPages() override;

@@ -2,11 +2,14 @@
 // The life of a domain, with real processes: the VM and its manager are fakes that only sit there and talk.
 #include "daemon/domain.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/stat.h>
 
+#include <fstream>
+#include <iterator>
 #include <limits>
 #include <optional>
 
@@ -78,6 +81,9 @@ class DomainTest : public ::testing::Test {
         return finish(
             [&](Domain::Done done) { domain_->setProactive(maxStall, minResident, std::move(done)); });
     }
+    Result<void> closeFileTier() {
+        return finish([&](Domain::Done done) { domain_->closeFileTier(std::move(done)); });
+    }
     bool reaches(State state) {
         return loop_.runUntil([&] { return domain_->state() == state; }, 10s);
     }
@@ -106,7 +112,7 @@ class DomainTest : public ::testing::Test {
     db::PolicyStore policies_{database_};
     RuntimeDirectory runtime_ = RuntimeDirectory::open(temporary_.path() / "run").value();
     QemuProcesses processes_{temporary_.path()};
-    ManagerProcesses managers_{loop_, THERMOCLINE_FAKE_MANAGER, 2s};
+    ManagerProcesses managers_{loop_, THERMOCLINE_FAKE_MANAGER, 2s, {"/disk", 5 * mib, {}, 0.5}};
     int probes_ = 0;
     int changes_ = 0;
     Domain::Environment environment_{
@@ -313,6 +319,35 @@ TEST_F(DomainTest, aRefusalPutsBackNothingOfAnotherRequest) {
     ASSERT_TRUE(loop_.runUntil([&] { return refused.has_value(); }, 10s));
     expectError(*refused, ErrorCode::invalidArgument, "does not like");
     EXPECT_EQ(saved(), (db::Policy{true, 64 * mib}));
+}
+
+TEST_F(DomainTest, tellsItsManagerOfTheFileTierAndClosesIt) {
+    makeDomain();
+    expectError(closeFileTier(), ErrorCode::notAttached, "thermoctl attach vm");
+    ASSERT_TRUE(attach());
+    std::ifstream file(fmt::format("/proc/{}/cmdline", managerPid()));
+    std::string words((std::istreambuf_iterator<char>(file)), {});
+    std::replace(words.begin(), words.end(), '\0', ' ');
+    EXPECT_THAT(words, HasSubstr(" --file-tier-dir /disk --file-tier-max 5242880 --file-tier-age 0.5 "));
+    EXPECT_EQ(domain_->status().fileTier, "open");
+    EXPECT_EQ(domain_->status().frozenBytes, 8 * mib);
+    ASSERT_TRUE(closeFileTier());
+    EXPECT_EQ(domain_->status().fileTier, "switched off");
+    EXPECT_EQ(domain_->status().frozenBytes, 0U);
+    EXPECT_EQ(saved(), (db::Policy{true, 0}));
+}
+
+TEST_F(DomainTest, withoutAFileTierThereIsNoneToClose) {
+    ManagerProcesses managers(loop_, THERMOCLINE_FAKE_MANAGER, 2s);
+    Domain::Environment environment{
+        loop_, managers, policies_, processes_, runtime_, environment_.probe, environment_.changed, 500ms};
+    domain_ = std::make_unique<Domain>(environment, uuid, "vm");
+    domain_->update({uuid, "vm", true, false, 512 * mib});
+    EXPECT_TRUE(attach());
+    EXPECT_EQ(domain_->status().fileTier, "");
+    expectError(closeFileTier(), ErrorCode::notSupported, "has no file tier");
+    EXPECT_TRUE(detach());
+    domain_.reset();
 }
 
 TEST_F(DomainTest, theProactivePolicyReturnsWithTheDomain) {

@@ -60,7 +60,11 @@ ExitCode run(const Options& options) {
 
     const QemuProcesses processes;
     LibvirtHypervisor hypervisor(loop, options.connect);
-    Daemon daemon({loop, hypervisor, *database, *runtime, processes, options.manager});
+    Daemon::Parts parts{loop, hypervisor, *database, *runtime, processes, options.manager};
+    parts.fileTier = options.fileTier;
+    if (!parts.fileTier.directory.empty())
+        parts.fileTier.directory = std::filesystem::absolute(parts.fileTier.directory);
+    Daemon daemon(std::move(parts));
     ExitCode code = ExitCode::ok;
     const auto published = (*bus)->publish(daemon, options.connect, [&] {
         code = ExitCode::busUnavailable;

@@ -78,6 +78,10 @@ void ManagerClient::setProactive(double maxStall, std::uint64_t minResidentBytes
             answerTimeout, as<manager::Status>(std::move(reply)));
 }
 
+void ManagerClient::closeFileTier(StatusReply reply) {
+    request("close-file-tier", nullptr, answerTimeout, as<manager::Status>(std::move(reply)));
+}
+
 void ManagerClient::heat(std::uint32_t pieces, HeatReply reply) {
     request("heat", {{"pieces", pieces}}, answerTimeout, as<memory::HeatMap>(std::move(reply)));
 }

@@ -55,6 +55,8 @@ class ManagerClient {
     void setLimit(std::uint64_t bytes, StatusReply reply);
     /// maxStall 0 = off.
     void setProactive(double maxStall, std::uint64_t minResidentBytes, StatusReply reply);
+    /// Answered at once; Status::fileTier tells when it is done.
+    void closeFileTier(StatusReply reply);
     void heat(std::uint32_t pieces, HeatReply reply);
     /// May take as long as bringing every page back takes.
     void detach(StatusReply reply);

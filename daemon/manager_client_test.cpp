@@ -111,6 +111,18 @@ TEST_F(ManagerClientTest, asksForTheProactivePolicyAndTheHeat) {
     EXPECT_EQ((*heat)->pieces.at(1).cold, 8U);
 }
 
+TEST_F(ManagerClientTest, asksForTheFileTiersEnd) {
+    std::optional<Result<manager::Status>> closed;
+    client_->closeFileTier([&](Result<manager::Status> result) { closed = std::move(result); });
+    const auto request = received();
+    EXPECT_EQ(request.at("method"), "close-file-tier");
+    manager::Status figures;
+    figures.fileTier = "being emptied";
+    say(nlohmann::json{{"id", request.at("id")}, {"result", figures}}.dump());
+    ASSERT_TRUE(until([&] { return closed.has_value(); }));
+    EXPECT_EQ((*closed)->fileTier, "being emptied");
+}
+
 TEST_F(ManagerClientTest, passesEventsOn) {
     manager::Status figures;
     figures.faults = 5;

@@ -32,6 +32,18 @@ tl::expected<manager::Status, AttachFailure> parseReady(const std::string& line)
     }
 }
 
+/// As `thermocline-manager run` takes it.
+void append(std::vector<std::string>& argv, const FileTier& tier) {
+    if (tier.directory.empty()) return;
+    const auto option = [&](const char* name, const auto& value) {
+        if (value) argv.insert(argv.end(), {name, fmt::format("{}", *value)});
+    };
+    argv.insert(argv.end(), {"--file-tier-dir", tier.directory.string()});
+    option("--file-tier-max", tier.maxBytes);
+    option("--file-tier-per-day", tier.maxBytesPerDay);
+    option("--file-tier-age", tier.ageSeconds);
+}
+
 std::string trimmed(std::string text) {
     while (!text.empty() && (text.back() == '\n' || text.back() == ' '))
         text.pop_back();
@@ -51,8 +63,8 @@ struct ManagerProcesses::Child {
 };
 
 ManagerProcesses::ManagerProcesses(EventLoop& loop, std::filesystem::path executable,
-                                   std::chrono::milliseconds timeout)
-    : loop_(loop), executable_(std::move(executable)), timeout_(timeout) {}
+                                   std::chrono::milliseconds timeout, FileTier fileTier)
+    : loop_(loop), executable_(std::move(executable)), timeout_(timeout), fileTier_(std::move(fileTier)) {}
 
 ManagerProcesses::~ManagerProcesses() = default;
 
@@ -119,10 +131,11 @@ void ManagerProcesses::run(pid_t vm, const std::filesystem::path& stateDirectory
             fmt::format("{}; check the daemon's --manager option and the installation", error.message),
             true));
     };
-    start(child,
-          {executable_.string(), "run", "--pid", std::to_string(vm), "--state-dir", stateDirectory.string(),
-           "--name", name, "--ready-fd", std::to_string(readyFd)},
-          readyFd);
+    std::vector<std::string> argv{
+        executable_.string(),    "run",    "--pid", std::to_string(vm), "--state-dir",
+        stateDirectory.string(), "--name", name,    "--ready-fd",       std::to_string(readyFd)};
+    append(argv, fileTier_);
+    start(child, argv, readyFd);
 }
 
 void ManagerProcesses::cure(pid_t vm, const std::filesystem::path& stateDirectory, CureDone done) {

@@ -12,6 +12,7 @@
 
 #include "common/error.h"
 #include "daemon/child_process.h"
+#include "daemon/file_tier.h"
 #include "memory/manager/protocol.h"
 
 namespace thermocline {
@@ -32,7 +33,8 @@ class ManagerProcesses {
     using RunDone = std::function<void(tl::expected<manager::Status, AttachFailure>)>;
     using CureDone = std::function<void(Result<void>)>;
 
-    ManagerProcesses(EventLoop& loop, std::filesystem::path executable, std::chrono::milliseconds timeout);
+    ManagerProcesses(EventLoop& loop, std::filesystem::path executable, std::chrono::milliseconds timeout,
+                     FileTier fileTier = {});
     ~ManagerProcesses();
     ManagerProcesses(const ManagerProcesses&) = delete;
     ManagerProcesses& operator=(const ManagerProcesses&) = delete;
@@ -50,6 +52,7 @@ class ManagerProcesses {
     EventLoop& loop_;
     std::filesystem::path executable_;
     std::chrono::milliseconds timeout_;
+    FileTier fileTier_;
     Children children_;
 };
 

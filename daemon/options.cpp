@@ -5,6 +5,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "common/byte_size.h"
+
 namespace thermocline {
 namespace {
 
@@ -21,6 +23,7 @@ Exit codes:
 Examples:
   thermoclined
   thermoclined --log-level debug
+  thermoclined --file-tier-dir /var/lib/thermocline/frozen --file-tier-max 64G --file-tier-per-day 20G
   thermoclined --bus session --connect test:///default --state-dir /tmp/tc --runtime-dir /dev/shm/tc
   DBUS_SYSTEM_BUS_ADDRESS=unix:path=/tmp/bus thermoclined
 )";
@@ -34,6 +37,38 @@ std::filesystem::path findManager() {
           own.parent_path() / "libexec" / "thermocline" / "thermocline-manager"})
         if (::access(candidate.c_str(), X_OK) == 0) return candidate;
     return std::filesystem::path(THERMOCLINE_LIBEXECDIR) / "thermocline-manager";
+}
+
+/// A size as people write it, of what a file tier may do: less than this is no use to it.
+CLI::Option* addFileTierSize(CLI::App& app, const std::string& name, std::optional<std::uint64_t>& bytes,
+                             const std::string& description) {
+    constexpr std::uint64_t least = 1U << 20;
+    const auto parse = [name, &bytes](const std::string& text) {
+        const auto size = parseByteSize(text);
+        if (!size) throw CLI::ValidationError(name, size.error().message);
+        if (*size < least)
+            throw CLI::ValidationError(name, text + " is too little for a VM's file tier; give it " +
+                                                 formatByteSize(least) + " or more");
+        bytes = *size;
+    };
+    return app.add_option_function<std::string>(name, parse, description)->type_name("SIZE");
+}
+
+void addFileTierOptions(CLI::App& app, FileTier& tier) {
+    auto* const directory = app.add_option(
+        "--file-tier-dir", tier.directory,
+        "directory on a disk where VMs that are attached from now on keep what is cold for long, "
+        "encrypted (default: none do)");
+    addFileTierSize(app, "--file-tier-max", tier.maxBytes,
+                    "disk space that each VM may take there (default: as much as it has RAM)")
+        ->needs(directory);
+    addFileTierSize(app, "--file-tier-per-day", tier.maxBytesPerDay,
+                    "what each VM may write there in any 24 hours (default: no bound)")
+        ->needs(directory);
+    app.add_option("--file-tier-age", tier.ageSeconds,
+                   "seconds without use after which memory goes there (default: 10)")
+        ->check(CLI::Range(0.0, 86400.0))
+        ->needs(directory);
 }
 
 }  // namespace
@@ -55,6 +90,7 @@ std::variant<Options, ExitCode> parseOptions(int argc, char** argv) {
     app.add_option("--manager", options.manager,
                    "path of thermocline-manager (default: beside this, else libexec)")
         ->check(CLI::ExistingFile);
+    addFileTierOptions(app, options.fileTier);
     app.add_option("--log-level", options.logLevel, "least important level that is logged")
         ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}))
         ->capture_default_str();

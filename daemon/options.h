@@ -5,6 +5,8 @@
 #include <string>
 #include <variant>
 
+#include "daemon/file_tier.h"
+
 namespace thermocline {
 
 /// How thermoclined ends; documented in --help.
@@ -24,6 +26,7 @@ struct Options {
     std::filesystem::path stateDirectory = "/var/lib/thermocline";
     std::filesystem::path runtimeDirectory = "/run/thermocline";
     std::filesystem::path manager;  ///< found beside our own executable or in libexec where not given
+    FileTier fileTier;
     std::string logLevel = "info";
 };
 

@@ -49,6 +49,10 @@ Result<UniqueFd> openUnnamed(const std::string& directory, bool allowBuffered, c
         if (::unlink(path.c_str()) != 0 && file.valid()) return failErrno("unlink of " + path);
         errno = error;
     }
+    if (!file.valid() && (errno == ENOENT || errno == ENOTDIR))
+        return fail(
+            ErrorCode::invalidArgument,
+            fmt::format("{}: there is no such directory; make it, on a disk, or name another", where));
     if (!file.valid() && errno == EINVAL && direct != 0) return noDirect("there is no O_DIRECT");
     if (!file.valid())
         return failErrno(

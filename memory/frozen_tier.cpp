@@ -117,12 +117,19 @@ bool FrozenTier::open() const {
 }
 
 void FrozenTier::shut(std::string why) {
+    const std::lock_guard lock(mutex_);
     shut_ = true;
-    setNote(std::move(why));
+    say(std::move(why));
 }
 
+/// What put() met. Who has shut the tier meanwhile has the last word.
 void FrozenTier::setNote(std::string note) {
     const std::lock_guard lock(mutex_);
+    if (!shut_) say(std::move(note));
+}
+
+/// REQUIRES: the lock.
+void FrozenTier::say(std::string note) {
     if (note != note_ && !note.empty()) spdlog::warn("the file tier takes no more pages: {}", note);
     note_ = std::move(note);
 }

@@ -70,11 +70,11 @@ class FrozenTier {
     Result<FrozenSlot> put(PageNumber page, std::span<const std::byte> bytes);
     /// May put() work? Not for a while after it failed, and not once shut.
     [[nodiscard]] bool open() const;
-    /// Takes no more pages, and says why.
-    void shut(std::string why);
 
     // -- any thread --
     void settled();
+    /// Takes no more pages from now on, and says why.
+    void shut(std::string why);
     /// Why it takes no more, for a person; empty where it does.
     [[nodiscard]] std::string note() const;
     /// Memory that it takes.
@@ -85,6 +85,7 @@ class FrozenTier {
   private:
     FrozenTier(std::unique_ptr<FrozenStore> store, std::chrono::milliseconds age);
     void setNote(std::string note);
+    void say(std::string note);
 
     static constexpr std::size_t mostReadsAhead = 48;  // the rest is left for faults
     static constexpr auto pauseAfterFailure = std::chrono::seconds(10);
@@ -94,8 +95,8 @@ class FrozenTier {
     std::vector<Read> reads_;                               // fault thread, like the next one
     std::size_t faultsWaiting_ = 0;                         // of them
     std::chrono::steady_clock::time_point refusedUntil_{};  // background thread
-    bool shut_ = false;                                     // likewise
     std::atomic<std::uint64_t> metadataBytes_{0};
+    std::atomic<bool> shut_{false};
 
     mutable std::mutex mutex_;  // guards what follows
     std::condition_variable settled_;

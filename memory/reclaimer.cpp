@@ -9,6 +9,7 @@
 
 #include "common/byte_size.h"
 #include "memory/process_map.h"
+#include "memory/status.h"
 
 namespace thermocline::memory {
 namespace {
@@ -89,6 +90,7 @@ void Reclaimer::setProactive(std::optional<ProactivePolicy::Settings> settings) 
 }
 
 void Reclaimer::closeFileTier() {
+    frozen_->shut(std::string(fileTierBeingEmptied));
     {
         const std::lock_guard lock(mutex_);
         closeTier_ = true;
@@ -467,14 +469,17 @@ bool Reclaimer::freezeNext() {
 
 /// The kill switch: the key goes only once nothing needs it any more.
 void Reclaimer::emptyFileTier() {
-    frozen_->shut("being emptied");
     for (BlockNumber block = 0; block < pager_.pages().blocks() && !stop_; ++block)
         if (pager_.thaw(block) == Step::full) return frozen_->shut("no memory to take its pages back");
     awaitFrozen();
-    if (pager_.pages().count(PageState::frozen) != 0)
+    if (pager_.pages().count(PageState::frozen) != 0) {
+        const std::lock_guard lock(mutex_);
+        closeTier_ = changed_;
+        if (closeTier_) return;  // a new limit came first: the rest of it after that
         return frozen_->shut("not every page could be taken out of it; see the log for the damaged ones");
+    }
     const auto killed = frozen_->store().killSwitch();
-    frozen_->shut(killed ? "switched off" : killed.error().message);
+    frozen_->shut(killed ? std::string(fileTierSwitchedOff) : killed.error().message);
 }
 
 /// Waits until what was wanted from the file tier has come, or there is something else to do.

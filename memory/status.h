@@ -8,8 +8,14 @@
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <string_view>
 
 namespace thermocline::memory {
+
+/// What Status::fileTier says for programs, besides reasons for people.
+inline constexpr std::string_view fileTierOpen = "open";
+inline constexpr std::string_view fileTierBeingEmptied = "being emptied";
+inline constexpr std::string_view fileTierSwitchedOff = "switched off";
 
 /// State and figures of one attached VM. Sizes in bytes; counters run from the attach on.
 struct Status {
@@ -22,7 +28,7 @@ struct Status {
     std::uint64_t coldBytes = 0;      ///< guest bytes that live compressed in the store
     std::uint64_t frozenBytes = 0;    ///< guest bytes that live in the file tier, encrypted
     std::uint64_t fileBytes = 0;      ///< disk space that the file tier takes for them
-    std::string fileTier;             ///< "open", or why it takes no more pages; empty where there is none
+    std::string fileTier;             ///< "open", or why it takes no (more) pages; empty where none is wanted
     std::uint64_t storeBytes = 0;     ///< memory that the store takes for them
     std::uint64_t metadataBytes = 0;  ///< page map and store index
     std::uint64_t usedBytes = 0;      ///< all of these, and copies about to be dropped: what the limit bounds

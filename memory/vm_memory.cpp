@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <spdlog/spdlog.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -43,13 +44,15 @@ Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
         return tl::unexpected(store.error());
     }
     std::unique_ptr<FrozenTier> frozen;
+    std::string withoutTier;
     if (options.frozen) {
         auto tier = FrozenTier::create(*options.frozen);
-        if (!tier) {
-            removeFiles();
-            return tl::unexpected(tier.error());
+        if (tier) {
+            frozen = std::move(*tier);
+        } else {
+            withoutTier = "not in use: " + tier.error().message;
+            spdlog::warn("the file tier is {}", withoutTier);
         }
-        frozen = std::move(*tier);
     }
     auto attachment =
         memory::attach(options.pid, options.guestRam, addresses.blocks(), options.userfaultfdDevice);
@@ -68,6 +71,7 @@ Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
     std::unique_ptr<VmMemory> vm(new VmMemory(std::move(options), std::move(*attachment),
                                               std::move(addresses), std::move(*pages), std::move(*store),
                                               std::move(frozen), static_cast<thermocline_lane*>(lanes)));
+    vm->withoutTier_ = std::move(withoutTier);
     if (const auto registered = vm->registerStaging(); !registered) {
         (void)vm->detach();
         (void)cure(vm->footprint());
@@ -180,9 +184,11 @@ Result<void> VmMemory::closeFileTier() {
     if (gone_) return fail(ErrorCode::processGone, "the VM's process has ended");
     if (detached_) return fail(ErrorCode::notAttached, "the VM has been detached");
     if (!frozen_)
-        return fail(
-            ErrorCode::notSupported,
-            "this VM has no file tier; it gets one when it is attached, if a directory is configured");
+        return fail(ErrorCode::notSupported,
+                    withoutTier_.empty()
+                        ? "this VM has no file tier; it gets one when it is attached, if thermoclined was "
+                          "started with --file-tier-dir"
+                        : "this VM's file tier is " + withoutTier_);
     reclaimer_->closeFileTier();
     return {};
 }
@@ -233,8 +239,10 @@ Status VmMemory::status() const {
     // Unregistered, the guest's pages come and go without us: look.
     status.residentBytes =
         pager_.registered() ? pages_.count(PageState::resident) * pageBytes : populatedBytes();
+    status.fileTier = withoutTier_;
     if (frozen_) {
-        status.fileTier = frozen_->note().empty() ? "open" : frozen_->note();
+        const auto note = frozen_->note();
+        status.fileTier = note.empty() ? std::string(fileTierOpen) : note;
         status.fileBytes = frozen_->store().status().fileBytes;
     }
     status.storeBytes = store_->storedBytes();

@@ -41,12 +41,14 @@ class VmMemory {
         std::function<void()>
             processEnded;  ///< called once, on the fault thread, when the VM's process is gone
         std::string userfaultfdDevice = "/dev/userfaultfd";
-        std::optional<FrozenTierOptions> frozen;  ///< a file tier for what is cold for long
+        /// A file tier for what is cold for long. Where it cannot be made the VM is attached without it, and
+        /// Status::fileTier says why.
+        std::optional<FrozenTierOptions> frozen;
     };
 
     /// Attaches; until a limit is set the guest's RAM is not even registered and costs nothing. Needs
     /// CAP_SYS_PTRACE. Starts no thread, so that the caller can drop its privileges before start(). On error
-    /// nothing is left behind. Errors: as memory::attach(); outOfMemory; those of FrozenTier::create().
+    /// nothing is left behind. Errors: as memory::attach(); outOfMemory.
     static Result<std::unique_ptr<VmMemory>> attach(Options options);
     /// Stops managing at once, wherever pages are: for when the process has ended. A living VM is to be
     /// detach()ed first.
@@ -64,7 +66,7 @@ class VmMemory {
     Result<void> setProactive(std::optional<ProactivePolicy::Settings> settings);
     /// The file tier's kill switch: what is in it comes back into memory, then its key is overwritten and its
     /// file emptied; for good. Returns at once, Status::fileTier tells when it is done. Error: notSupported
-    /// where there is none.
+    /// where there is none, which says why.
     Result<void> closeFileTier();
     /// Brings every page back, unregisters (before start() there is nothing to bring back), sends the agent
     /// threads away. What is left in the VM's process is for cure(), which needs privileges. Errors:
@@ -93,7 +95,8 @@ class VmMemory {
     ProcessMemory memory_;
     PageMap pages_;
     std::unique_ptr<ColdStore> store_;
-    std::unique_ptr<FrozenTier> frozen_;  // none where no directory was given
+    std::unique_ptr<FrozenTier> frozen_;  // none where no directory was given, or
+    std::string withoutTier_;             // why there is none
     std::array<AgentLane, laneCount> agents_;
     Pager pager_;
     Budget budget_;

@@ -273,6 +273,44 @@ TEST_P(VmMemoryTest, theFileTiersKillSwitchLosesNothing) {
     EXPECT_EQ(subject.command("verify"), "ok 16384");
 }
 
+TEST_P(VmMemoryTest, newLimitsWhileTheFileTierIsBeingEmptiedDoNotKeepItOpen) {
+    SubjectProcess subject(64 * mib, GetParam());
+    ASSERT_EQ(subject.command("fill 16 noise"), "ok");
+    attach(subject, fileTier());
+    ASSERT_TRUE(vm_->setLimit(32 * mib));
+    ASSERT_TRUE(awaitLimitMet()) << vm_->status().limitNote;
+    ASSERT_TRUE(vm_->closeFileTier());
+    EXPECT_NE(vm_->status().fileTier, "open") << "whoever asked sees it at once";
+    ASSERT_TRUE(eventually([&, limit = 32 * mib](const Status& status) mutable {
+        EXPECT_TRUE(vm_->setLimit(limit = limit == 64 * mib ? 32 * mib : limit + mib));
+        return status.fileTier != "being emptied";
+    }));
+    EXPECT_EQ(vm_->status().fileTier, "switched off");
+    EXPECT_EQ(vm_->status().frozenBytes, 0U);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    expectDetached(subject);
+}
+
+TEST_P(VmMemoryTest, withoutTheFileTierThatCannotBeMadeTheVmIsAttachedAllTheSame) {
+    SubjectProcess subject(32 * mib, GetParam());
+    const auto refused = [&](const std::string& directory, const char* words) {
+        auto tier = fileTier();
+        tier.store.directory = directory;
+        attach(subject, tier);
+        const auto status = vm_->status();
+        EXPECT_TRUE(status.fileTier.starts_with("not in use: ")) << status.fileTier;
+        EXPECT_NE(status.fileTier.find(words), std::string::npos) << status.fileTier;
+        EXPECT_EQ(status.state, "attached");
+        const auto closed = vm_->closeFileTier();
+        EXPECT_EQ(closed.error().code, ErrorCode::notSupported);
+        EXPECT_NE(closed.error().message.find(status.fileTier), std::string::npos) << closed.error().message;
+        expectDetached(subject);
+    };
+    refused("/dev/shm", "is memory, without O_DIRECT; name a directory on a disk");
+    refused("/nonexistent", "no such directory; make it");
+    refused("/dev/null", "no such directory");
+}
+
 TEST_P(VmMemoryTest, aFullFileTierIsSaidAndLosesNothing) {
     SubjectProcess subject(64 * mib, GetParam());
     ASSERT_EQ(subject.command("fill 15 noise"), "ok");

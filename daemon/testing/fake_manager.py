@@ -26,7 +26,8 @@ def option(name):
 
 
 def status(pid):
-    return {
+    frozen = {"frozen_bytes": 8 * MIB, "file_bytes": 4 * MIB, "file_tier": "open", "frozen_faults": 7}
+    return (frozen if "--file-tier-dir" in sys.argv else {}) | {
         "pid": pid, "state": "attached", "mechanism": "move", "memory_bytes": 512 * MIB,
         "resident_bytes": 512 * MIB, "staged_bytes": 0, "cold_bytes": 0, "store_bytes": 0, "metadata_bytes": MIB,
         "used_bytes": 513 * MIB, "limit_bytes": 0, "limit_met": True, "limit_note": "", "faults": 0,
@@ -88,6 +89,11 @@ class Manager:
         elif method == "set-proactive":
             self.status.update(proactive_max_stall=request["params"]["max_stall"],
                                min_resident_bytes=request["params"]["min_resident_bytes"])
+            answer["result"] = self.status
+        elif method == "close-file-tier" and "file_tier" not in self.status:
+            answer["error"] = {"name": "NotSupported", "message": "this VM has no file tier"}
+        elif method == "close-file-tier":
+            self.status.update(frozen_bytes=0, file_bytes=0, file_tier="switched off")
             answer["result"] = self.status
         elif method == "heat" and request["params"]["pieces"] == 0:
             answer["error"] = {"name": "InvalidArgument", "message": "the manager wants pieces"}

@@ -214,10 +214,8 @@ int main(int argc, char** argv) {
     runCommand->add_option("--name", arguments.name, "Name of the VM, for the log")->required();
     runCommand->add_option("--ready-fd", arguments.readyFd,
                            "Where to write one line of JSON once attached, or not");
-    runCommand
-        ->add_option("--file-tier-dir", arguments.fileTierDirectory,
-                     "Directory on a disk for what is cold for long, encrypted")
-        ->check(CLI::ExistingDirectory);
+    runCommand->add_option("--file-tier-dir", arguments.fileTierDirectory,
+                           "Directory on a disk for what is cold for long, encrypted");
     runCommand->add_option("--file-tier-max", arguments.fileTierBytes,
                            "Bytes of disk that it may take (default: as many as the guest's RAM)");
     runCommand->add_option("--file-tier-per-day", arguments.fileTierBytesPerDay,

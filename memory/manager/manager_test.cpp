@@ -135,6 +135,60 @@ TEST(Manager, terminationSignalDetaches) {
     EXPECT_EQ(subject.command("verify"), "ok 8192");
 }
 
+TEST(Manager, emptiesTheFileTierAndClosesIt) {
+    ManagerChild manager;
+    SubjectProcess subject(64 * mib, false, {"-m", "64"});
+    ASSERT_EQ(subject.command("fill 1 noise"), "ok");
+    // The tests run in the build directory, which is on a disk.
+    const auto ready = manager.start(
+        subject.pid(), {"--file-tier-dir", std::filesystem::current_path(), "--file-tier-age", "0"});
+    ASSERT_TRUE(ready.at("ok").get<bool>()) << ready;
+    EXPECT_EQ(ready.at("status").get<Status>().fileTier, "open");
+    manager.connect();
+    const auto call = [&](const char* method, const nlohmann::json& params) {
+        return manager.call({{"id", 1}, {"method", method}, {"params", params}}).at("result").get<Status>();
+    };
+    auto status = call("set-limit", {{"limit_bytes", 32 * mib}});
+    while (status.usedBytes > 32 * mib)
+        status = call("status", nullptr);
+    EXPECT_GT(status.frozenBytes, 24 * mib);
+    EXPECT_GT(status.fileBytes, 24 * mib);
+
+    status = call("close-file-tier", nullptr);
+    EXPECT_TRUE(status.fileTier == "being emptied" || status.fileTier == "switched off") << status.fileTier;
+    while (status.fileTier == "being emptied")
+        status = call("status", nullptr);
+    EXPECT_EQ(status.fileTier, "switched off");
+    EXPECT_EQ(status.frozenBytes, 0U);
+    EXPECT_EQ(status.fileBytes, 0U);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    EXPECT_EQ(call("close-file-tier", nullptr).state, "attached") << "once more does no harm";
+    EXPECT_EQ(manager.call({{"id", 2}, {"method", "detach"}}).at("result").get<Status>().state, "detached");
+    EXPECT_EQ(manager.exitCode(), 0);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+}
+
+TEST(Manager, attachesWithoutAFileTierThatCannotBeMade) {
+    SubjectProcess subject(32 * mib, false, {"-m", "32"});
+    const auto fileTierOf = [&](const std::vector<std::string>& more) {
+        ManagerChild manager;
+        const auto ready = manager.start(subject.pid(), more);
+        EXPECT_TRUE(ready.at("ok").get<bool>()) << ready;
+        manager.connect();
+        EXPECT_EQ(manager.call({{"id", 1}, {"method", "close-file-tier"}}).at("error").at("name"),
+                  "NotSupported");
+        manager.call({{"id", 2}, {"method", "detach"}});
+        EXPECT_EQ(manager.exitCode(), 0);
+        EXPECT_EQ(ManagerChild::run(
+                      {"cure", "--pid", std::to_string(subject.pid()), "--state-dir", manager.directory()}),
+                  0);
+        return ready.at("status").get<Status>().fileTier;
+    };
+    EXPECT_EQ(fileTierOf({}), "");
+    EXPECT_NE(fileTierOf({"--file-tier-dir", "/dev/shm"}).find("not in use: "), std::string::npos);
+    EXPECT_NE(fileTierOf({"--file-tier-dir", "/nonexistent"}).find("no such directory"), std::string::npos);
+}
+
 TEST(Manager, saysWhyItCannotAttach) {
     ManagerChild manager;
     const auto expectError = [&](const nlohmann::json& ready, const char* name, const char* words) {

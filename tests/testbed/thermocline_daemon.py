@@ -26,6 +26,7 @@ class ThermoclineDaemon:
         self.connect_uri = connect_uri
         self.manager = manager or binary("thermocline-manager")
         self.directory = directory
+        self.options = []  # more of thermoclined's
         self.prefix = []  # of its command line: a program that changes its surroundings and executes the rest
         self.process = None
         directory.mkdir(exist_ok=True)
@@ -33,7 +34,7 @@ class ThermoclineDaemon:
     def command(self):
         return [*self.prefix, str(binary("thermoclined")), "--bus", self.bus_address, "--connect", self.connect_uri,
                 "--state-dir", str(self.state_dir), "--runtime-dir", str(self.runtime_dir),
-                "--manager", str(self.manager), "--log-level", "debug"]
+                "--manager", str(self.manager), "--log-level", "debug", *self.options]
 
     def launch(self):
         """Starts the process and does not wait."""
