@@ -17,6 +17,7 @@
 #include <span>
 #include <thread>
 
+#include "memory/json_fields.h"
 #include "memory/process_map.h"
 #include "memory/remote_process.h"
 
@@ -410,19 +411,20 @@ void to_json(nlohmann::json& json, const Footprint& f) {
 
 void from_json(const nlohmann::json& json, Footprint& f) {
     const auto range = [](const nlohmann::json& pair) {
-        return VmRange{{pair.at(0).get<std::uint64_t>()}, pair.at(1).get<std::uint64_t>()};
+        return VmRange{{readField<std::uint64_t>(pair.at(0))}, readField<std::uint64_t>(pair.at(1))};
     };
-    json.at("pid").get_to(f.pid);
-    json.at("start_time").get_to(f.startTime);
-    json.at("guest_uffd").get_to(f.guestUffd);
-    json.at("drop_uffd").get_to(f.dropUffd);
-    json.at("control_fd").get_to(f.controlFd);
-    json.at("threads").get_to(f.threads);
+    readField(json.at("pid"), f.pid);
+    readField(json.at("start_time"), f.startTime);
+    readField(json.at("guest_uffd"), f.guestUffd);
+    readField(json.at("drop_uffd"), f.dropUffd);
+    readField(json.at("control_fd"), f.controlFd);
+    for (std::size_t i = 0; i < f.threads.size(); ++i)
+        readField(json.at("threads").at(i), f.threads.at(i));
     f.code = range(json.at("code"));
     f.control = range(json.at("control"));
     f.scratch = range(json.at("scratch"));
     f.staging = range(json.at("staging"));
-    json.at("pause_us").get_to(f.pauseMicroseconds);
+    readField(json.at("pause_us"), f.pauseMicroseconds);
     f.guestRam.clear();
     for (const auto& r : json.at("guest_ram"))
         f.guestRam.push_back(range(r));

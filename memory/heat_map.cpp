@@ -3,6 +3,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "memory/json_fields.h"
+
 namespace thermocline::memory {
 
 // As arrays, a piece in four numbers: a map of many pieces has to fit into one packet.
@@ -13,10 +15,11 @@ void to_json(nlohmann::json& json, const HeatMap& map) {
 }
 
 void from_json(const nlohmann::json& json, HeatMap& map) {
-    json.at("working_set_bytes").get_to(map.workingSetBytes);
+    readField(json.at("working_set_bytes"), map.workingSetBytes);
     map.pieces.clear();
     for (const auto& piece : json.at("pieces"))
-        map.pieces.push_back({piece.at(0), piece.at(1), piece.at(2), piece.at(3)});
+        map.pieces.push_back({readField<std::uint32_t>(piece.at(0)), readField<std::uint32_t>(piece.at(1)),
+                              readField<std::uint32_t>(piece.at(2)), readField<std::uint32_t>(piece.at(3))});
 }
 
 }  // namespace thermocline::memory

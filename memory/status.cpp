@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "memory/json_fields.h"
+
 namespace thermocline::memory {
 namespace {
 
@@ -60,7 +62,7 @@ void to_json(nlohmann::json& json, const Status& status) {
 
 void from_json(const nlohmann::json& json, Status& status) {
     const auto read = [&](const char* name, auto& value) {
-        if (json.contains(name) || !addedLater(name)) json.at(name).get_to(value);
+        if (json.contains(name) || !addedLater(name)) readField(json.at(name), value);
     };
     eachField(read, status);
 }

@@ -127,11 +127,14 @@ bool ControlServer::receive(int client) {
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return true;
     if (n <= 0) return false;
     const auto request = nlohmann::json::parse(packet.data(), packet.data() + n, nullptr, false);
-    if (!request.is_object() || !request.contains("id") || !request.contains("method") ||
-        !request["method"].is_string()) {
-        send(client, {{"id", nullptr},
-                      {"error", errorToJson({ErrorCode::invalidArgument,
-                                             "a request is a JSON object with \"id\" and \"method\""})}});
+    if (!request.is_object() || !request.contains("id") || request["id"].is_structured() ||
+        !request.contains("method") || !request["method"].is_string()) {
+        send(client,
+             {{"id", nullptr},
+              {"error",
+               errorToJson(
+                   {ErrorCode::invalidArgument,
+                    "a request is a JSON object with an \"id\" (a number or a string) and a \"method\""})}});
         return true;
     }
     handle(client, request);

@@ -137,7 +137,13 @@ int cure(const Arguments& arguments) {
         spdlog::error("{} is damaged", path);
         return 1;
     }
-    const auto footprint = json.get<memory::Footprint>();
+    memory::Footprint footprint;
+    try {
+        json.get_to(footprint);
+    } catch (const nlohmann::json::exception& exception) {
+        spdlog::error("{} is damaged: {}", path, exception.what());
+        return 1;
+    }
     if (footprint.pid != arguments.pid) {
         spdlog::error("{} is about process {}, not {}", path, footprint.pid, arguments.pid);
         return 1;

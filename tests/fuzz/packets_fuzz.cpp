@@ -4,8 +4,6 @@
 // attachment.json. Taken or refused by an exception of the JSON library, which each reader has to catch; what
 // is taken is written and read again as the same.
 
-#include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "memory/attachment.h"
@@ -14,13 +12,6 @@
 #include "tests/fuzz/fuzz_target.h"
 
 namespace {
-
-/// The JSON library converts any number to the type that is asked for, also a fraction that no integer holds:
-/// undefined, and our readers leave it at that. No manager writes one.
-bool hasFractionBeyondIntegers(const nlohmann::json& json) {
-    if (json.is_structured()) return std::any_of(json.begin(), json.end(), hasFractionBeyondIntegers);
-    return json.is_number_float() && !(std::abs(json.get<double>()) < 2e9);
-}
 
 template <typename T>
 void readAndWrite(const nlohmann::json& json) {
@@ -41,7 +32,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     using namespace thermocline;
     if (size > manager::maxPacketBytes) return 0;
     const auto json = nlohmann::json::parse(data, data + size, nullptr, false);
-    if (json.is_discarded() || hasFractionBeyondIntegers(json)) return 0;
+    if (json.is_discarded()) return 0;
     readAndWrite<manager::Status>(json);
     readAndWrite<memory::Footprint>(json);
     readAndWrite<memory::HeatMap>(json);
