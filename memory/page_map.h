@@ -62,10 +62,8 @@ class alignas(8) PageEntry {
     static constexpr PageEntry resident(Heat heat = {}, Slot copy = {}) {
         return PageEntry(PageState::resident, heatBits(heat) | slotBits(copy));
     }
-    /// `incompressible`: was tried, and the store would save nothing.
-    static constexpr PageEntry staged(unsigned heatLevel = 0, Slot copy = {}, bool incompressible = false) {
-        return PageEntry(PageState::staged, heatBits({heatLevel, 0}) | slotBits(copy) |
-                                                std::uint64_t{incompressible} << incompressibleShift);
+    static constexpr PageEntry staged(unsigned heatLevel = 0, Slot copy = {}) {
+        return PageEntry(PageState::staged, heatBits({heatLevel, 0}) | slotBits(copy));
     }
     static constexpr PageEntry cold(Slot slot) { return PageEntry(PageState::cold, slotBits(slot)); }
     static constexpr PageEntry filled(std::uint32_t word) { return PageEntry(PageState::filled, word); }
@@ -76,8 +74,15 @@ class alignas(8) PageEntry {
     [[nodiscard]] constexpr bool stored() const {
         return state() == PageState::cold || state() == PageState::filled;
     }
+    /// Of a resident or staged page: was tried, and the store would save nothing.
     [[nodiscard]] constexpr bool incompressible() const {
-        return state() == PageState::staged && (payload() >> incompressibleShift & 1) != 0;
+        return (state() == PageState::resident || state() == PageState::staged) &&
+               (payload() >> incompressibleShift & 1) != 0;
+    }
+    /// The same, found to be so or not. REQUIRES: resident or staged.
+    [[nodiscard]] constexpr PageEntry asIncompressible(bool is = true) const {
+        constexpr auto bit = std::uint64_t{1} << incompressibleShift;
+        return PageEntry(state(), (payload() & ~bit) | (is ? bit : 0));
     }
     /// Of a resident or staged page.
     [[nodiscard]] constexpr Heat heat() const {

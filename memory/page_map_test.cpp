@@ -15,7 +15,7 @@ TEST(PageEntry, holdsWhatItIsGiven) {
     EXPECT_EQ(PageEntry::cold(last).state(), PageState::cold);
     EXPECT_EQ(PageEntry::filled(0xffffffff).fillWord(), 0xffffffffU);
     EXPECT_EQ(PageEntry::filled(0).state(), PageState::filled);
-    EXPECT_TRUE(PageEntry::staged(0, {}, true).incompressible());
+    EXPECT_TRUE(PageEntry::staged().asIncompressible().incompressible());
     EXPECT_FALSE(PageEntry::staged().incompressible());
     EXPECT_FALSE(PageEntry::filled(0xffffffff).incompressible());
     EXPECT_EQ(PageEntry::filled(0xffffffff).slot(), Slot{});
@@ -26,13 +26,16 @@ TEST(PageEntry, holdsWhatItIsGiven) {
     EXPECT_EQ(resident.state(), PageState::resident);
     EXPECT_EQ(resident.heat(), (Heat{3, 7}));
     EXPECT_EQ(resident.slot(), last);
-    const auto staged = PageEntry::staged(2, last, true);
+    EXPECT_FALSE(resident.incompressible());
+    EXPECT_TRUE(resident.asIncompressible().withSlot({}).incompressible());
+    EXPECT_EQ(resident.asIncompressible().asIncompressible(false), resident);
+    const auto staged = PageEntry::staged(2, last).asIncompressible();
     EXPECT_EQ(staged.state(), PageState::staged);
     EXPECT_EQ(staged.heat(), (Heat{2, 0}));
     EXPECT_EQ(staged.slot(), last);
     EXPECT_TRUE(staged.incompressible());
     EXPECT_FALSE(PageEntry::staged(3, last).incompressible());
-    EXPECT_EQ(staged.withSlot({5, 6}), PageEntry::staged(2, {5, 6}, true));
+    EXPECT_EQ(staged.withSlot({5, 6}), PageEntry::staged(2, {5, 6}).asIncompressible());
     EXPECT_EQ(PageEntry::cold(last).withSlot({5, 6}), PageEntry::cold({5, 6}));
 }
 

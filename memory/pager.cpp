@@ -183,9 +183,10 @@ void Pager::cameBack(PageNumber number, bool touched) {
             // Touched again and again, it will not go to the store soon.
             const auto heat = touched ? entry.heat().touched() : entry.heat();
             if (heat.level < Heat::maxLevel)
-                return pages_.set(number, PageEntry::resident(heat, entry.slot()));
+                return pages_.set(
+                    number, PageEntry::resident(heat, entry.slot()).asIncompressible(entry.incompressible()));
             release(entry);
-            return pages_.set(number, PageEntry::resident(heat));
+            return pages_.set(number, PageEntry::resident(heat).asIncompressible(entry.incompressible()));
         }
         case PageState::resident:
             return;

@@ -183,13 +183,14 @@ class Pager {
 
   private:
     struct Block {
-        bool stagedWhole = false;   ///< one huge page in the staging area, all 512 pages staged
-        bool loose = false;         ///< has pages in LZ4
-        bool wasHuge = false;       ///< has been seen as one huge page since it was last made one
-        Heat heat;                  ///< of the block as a huge page
-        std::uint32_t evicted = 0;  ///< when its pages last went to the store, in evictions
-        std::uint32_t wanted = 0;   ///< when a page of it last came back or was evicted, in deciseconds()
-        BlockMask leftover;         ///< copies in the staging area that nobody needs any more
+        bool stagedWhole = false;     ///< one huge page in the staging area, all 512 pages staged
+        bool loose = false;           ///< has pages in LZ4
+        bool wasHuge = false;         ///< has been seen as one huge page since it was last made one
+        Heat heat;                    ///< of the block as a huge page
+        std::uint32_t evicted = 0;    ///< when its pages last went to the store, in evictions
+        std::uint32_t foundPoor = 0;  ///< when a page of it last turned out not to compress, likewise
+        std::uint32_t wanted = 0;     ///< when a page of it last came back or was evicted, in deciseconds()
+        BlockMask leftover;           ///< copies in the staging area that nobody needs any more
     };
     /// What each of the two threads works with.
     struct Worker {
@@ -240,6 +241,7 @@ class Pager {
     void addLeftovers(BlockNumber block, const BlockMask& mask);
     Step stageWhole(BlockNumber block, VmAddress address);
     Step stagePages(BlockNumber block, BlockMask want);
+    void passOverPoor(BlockNumber block, BlockMask& want) const;
     void passOverHot(BlockNumber block, BlockMask& want);
     Step evictWhole(BlockNumber block, Algorithm algorithm, Poor poor);
     Step evictPages(BlockNumber block, Algorithm algorithm, Poor poor);

@@ -11,6 +11,12 @@
 #include "memory/pager.h"
 
 namespace thermocline::memory {
+namespace {
+
+/// The guest may have written something else into a page that did not compress.
+constexpr std::uint32_t decisecondsPoor = 100;
+
+}  // namespace
 
 Step Pager::stage(BlockNumber block, HotBlocks hot, std::size_t mostPages) {
     if (dropLeftovers(block) == Step::gone) return Step::gone;
@@ -21,6 +27,7 @@ Step Pager::stage(BlockNumber block, HotBlocks hot, std::size_t mostPages) {
         want = pages_.pagesIn(block, PageState::resident);
         // A staged copy that could not be dropped is in the way of its page.
         want -= blocks_[block].leftover;
+        passOverPoor(block, want);
         if (!want.any()) return Step::nothing;
         const auto whole = addresses_.wholeBlock(block);
         if (whole && want == allPages() && memory_.isHuge(*whole)) {
@@ -41,6 +48,16 @@ Step Pager::stage(BlockNumber block, HotBlocks hot, std::size_t mostPages) {
     return want.any() ? stagePages(block, want) : Step::hot;
 }
 
+/// Takes out of `want` the pages that were found not to compress a short while ago: whatever is tried with
+/// them costs as much as making another page cold, in vain. REQUIRES: the block's lock.
+void Pager::passOverPoor(BlockNumber block, BlockMask& want) const {
+    const bool forgotten = deciseconds() - blocks_[block].foundPoor >= decisecondsPoor;
+    if (forgotten || (frozen_ != nullptr && frozen_->open())) return;
+    want.forEach([&](std::size_t i) {
+        if (pages_.get(firstPageOf(block) + i).incompressible()) want.clear(i);
+    });
+}
+
 /// Takes out of `want` the pages that are to be passed over this time. REQUIRES: the block's lock.
 void Pager::passOverHot(BlockNumber block, BlockMask& want) {
     for (std::size_t i = 0; i < pagesPerBlock; ++i) {
@@ -49,7 +66,8 @@ void Pager::passOverHot(BlockNumber block, BlockMask& want) {
         auto heat = entry.heat();
         if (heat.skip == 0) continue;
         --heat.skip;
-        pages_.set(firstPageOf(block) + i, PageEntry::resident(heat, entry.slot()));
+        pages_.set(firstPageOf(block) + i,
+                   PageEntry::resident(heat, entry.slot()).asIncompressible(entry.incompressible()));
         want.clear(i);
     }
 }
@@ -118,12 +136,13 @@ Step Pager::unstageIncompressible(BlockNumber block) {
     BlockMask poor;
     for (std::size_t i = 0; i < pagesPerBlock; ++i)
         if (pages_.get(firstPageOf(block) + i).incompressible()) poor.set(i);
+    blocks_[block].foundPoor = deciseconds();
     const auto result = moveBack(block, poor);
     constexpr auto longest = Heat{Heat::maxLevel, (1U << Heat::maxLevel) - 1};
     if (poor == allPages()) blocks_[block].heat = longest;
     poor.forEach([&](std::size_t i) {
         if (pages_.get(firstPageOf(block) + i).state() == PageState::resident)
-            pages_.set(firstPageOf(block) + i, PageEntry::resident(longest));
+            pages_.set(firstPageOf(block) + i, PageEntry::resident(longest).asIncompressible());
     });
     return result;
 }

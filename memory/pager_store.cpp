@@ -119,10 +119,10 @@ Step Pager::evictWhole(BlockNumber block, Algorithm algorithm, Poor whatIsPoor) 
 }
 
 /// Compresses the given pages of a block that are still staged; one candidate for each of them: `absent` for
-/// those that are not staged any more, `staged(incompressible)` for those that do not shrink. A page that has
-/// not changed since it came from the store gets the slot that it left there. Nothing is published: only this
-/// thread stages, so a page that is still staged when its candidate is has been staged, and unchanged, all
-/// the time; and so has its copy, which only cameBack() and discard() give up, both ending that state.
+/// those that are not staged any more, `staged` and incompressible for those that do not shrink. A page that
+/// has not changed since it came from the store gets the slot that it left there. Nothing is published: only
+/// this thread stages, so a page that is still staged when its candidate is has been staged, and unchanged,
+/// all the time; and so has its copy, which only cameBack() and discard() give up, both ending that state.
 std::vector<Pager::Candidate> Pager::compressChunk(BlockNumber block, std::span<const std::size_t> numbers,
                                                    Algorithm algorithm, Poor poor, Step& step) {
     auto& worker = backgroundWorker_;
@@ -167,7 +167,7 @@ std::vector<Pager::Candidate> Pager::compressChunk(BlockNumber block, std::span<
         }
         const auto compressed = worker.codec.compress(bytes, algorithm);
         if (compressed.empty()) {
-            entry = PageEntry::staged(entry.heat().level, {}, true);
+            entry = PageEntry::staged(entry.heat().level).asIncompressible();
             if (poor != Poor::freeze || !frozen_->open()) continue;
             const auto slot = frozen_->put(base + numbers[i], bytes);
             fresh = slot.has_value();
@@ -211,8 +211,7 @@ void Pager::keepAsCopy(PageNumber number, PageEntry candidate) {
     const bool inMemory = entry.state() == PageState::resident || entry.state() == PageState::staged;
     if (!inMemory || slot.bytes == 0 || entry.slot().bytes != 0 || !copyWanted()) return release(candidate);
     copyBytes_.fetch_add(slot.bytes, std::memory_order_relaxed);
-    pages_.set(number, entry.state() == PageState::resident ? PageEntry::resident(entry.heat(), slot)
-                                                            : PageEntry::staged(entry.heat().level, slot));
+    pages_.set(number, entry.withSlot(slot));
 }
 
 Step Pager::dropCopies(BlockNumber block) {
@@ -222,9 +221,7 @@ Step Pager::dropCopies(BlockNumber block) {
         const auto entry = pages_.get(number);
         if (entry.stored() || entry.slot().bytes == 0) continue;
         release(entry);
-        pages_.set(number, entry.state() == PageState::resident
-                               ? PageEntry::resident(entry.heat())
-                               : PageEntry::staged(entry.heat().level, {}, entry.incompressible()));
+        pages_.set(number, entry.withSlot({}));
         result = Step::done;
     }
     return result;
