@@ -27,7 +27,7 @@ def test_direct_io_lands_where_it_belongs(thermocline, guest_with_disk):
     guest.fill(96 * MIB, seed=72)
     domain = thermocline.domain(guest)
     domain.attach()
-    domain.set_limit(112 * MIB)
+    domain.set_limit(144 * MIB)
     domain.wait_for_limit()
     guest.spin(threads=1, write_percent=20)  # so that the limit keeps biting
     pages = _DISK_BYTES // 4096
