@@ -420,6 +420,7 @@ bool Reclaimer::stagePassed() {
             block = passed_.front();
             passed_.pop_front();
         }
+        if (const auto* advice = guest_.advice(); advice != nullptr && advice->keeps(block)) continue;
         if (stage(block, Pager::HotBlocks::split, true) == Step::done) return true;
     }
 }
@@ -437,10 +438,10 @@ bool Reclaimer::stageAdvised() {
     return false;
 }
 
-/// What a stream has passed first, then what the advice names; else moves the clock's hand on until one block
+/// What the advice names first, then what a stream has passed; else moves the clock's hand on until one block
 /// could be staged; false after as many turns as the hottest page is passed over without one.
 bool Reclaimer::stageNext() {
-    if (stagePassed() || stageAdvised()) return true;
+    if (stageAdvised() || stagePassed()) return true;
     const auto* const keeper = guest_.advice();
     const auto blocks = pager_.pages().blocks();
     for (std::uint64_t tries = 0; tries < (1U << Heat::maxLevel) * blocks && !stop_ && !outOfPatience();

@@ -46,6 +46,16 @@ void tell(int pipe, int what) {
     (void)!::write(pipe, &byte, 1);
 }
 
+/// At once and at every tick: what is to go is known before anything goes.
+void askForBlocks(const Scripted& policy) {
+    const auto& ask = *policy.services;
+    const auto blocks = policy.blocks();
+    if (policy.does == "stage") ask.stage(policy.context, &blocks, 1);
+    if (policy.does == "evict") ask.evict(policy.context, &blocks, 1);
+    if (policy.does == "bring-back") ask.bring_back(policy.context, &blocks, 1);
+    if (policy.does == "keep") ask.keep(policy.context, blocks, 60000);
+}
+
 int create(const thermocline_policy_services* services, thermocline_policy_context* context,
            const thermocline_policy_option* options, size_t count, void** self) {
     auto* policy = new Scripted{services, context, {}, {}, {}};
@@ -62,6 +72,7 @@ int create(const thermocline_policy_services* services, thermocline_policy_conte
     }
     if (policy->does == "throw-in-create") throw std::runtime_error("no wish to work");
     if (policy->does == "block-in-create") waitOn(policy->pipe());
+    askForBlocks(*policy);
     return 0;
 }
 
@@ -108,13 +119,7 @@ int tick(void* self, uint32_t) {
             if (answer != THERMOCLINE_INVALID && answer != THERMOCLINE_OFF) ::abort();
         ask.log(context, nullptr);
     }
-    if (policy.does == "stage" || policy.does == "evict" || policy.does == "bring-back") {
-        const auto blocks = policy.blocks();
-        (policy.does == "stage"   ? ask.stage
-         : policy.does == "evict" ? ask.evict
-                                  : ask.bring_back)(context, &blocks, 1);
-    }
-    if (policy.does == "keep") ask.keep(context, policy.blocks(), 60000);
+    askForBlocks(policy);
     return 0;
 }
 
