@@ -38,14 +38,9 @@ void PolicyHost::stop() {
     if (watch_.joinable()) watch_.join();
     session_->stop();
     const bool ended = !policy_.joinable() || session_->awaitEnd(session_->settings().patience);
-    if (!ended)
-        session_->switchOff(fmt::format("{}() has not returned when the VM was left", session_->function()));
+    if (!ended) abandon("when the VM was left");
     session_->leave();
-    if (!policy_.joinable()) return;
-    if (ended)
-        policy_.join();
-    else
-        abandon();
+    if (policy_.joinable()) policy_.join();
 }
 
 void PolicyHost::watch() {
@@ -58,16 +53,15 @@ void PolicyHost::watch() {
         looks = now == call && now % 2 == 1 ? looks + 1 : 0;
         call = now;
         if (looks < looksPerPatience) continue;
-        session_->switchOff(fmt::format("{}() has not returned after {} ms", session_->function(),
-                                        session_->settings().patience.count()));
-        return abandon();
+        return abandon(fmt::format("after {} ms", session_->settings().patience.count()));
     }
 }
 
 /// Its thread cannot be ended, since nobody knows what it holds. Should it spin rather than sleep, it gets no
 /// more than what nobody else wants.
-void PolicyHost::abandon() {
+void PolicyHost::abandon(const std::string& when) {
     (void)::setpriority(PRIO_PROCESS, static_cast<id_t>(session_->thread()), leastNice);
+    session_->switchOff(fmt::format("{}() has not returned {}", session_->function(), when));
     policy_.detach();
 }
 

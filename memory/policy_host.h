@@ -45,7 +45,7 @@ class PolicyHost {
 
   private:
     void watch();
-    void abandon();
+    void abandon(const std::string& when);
 
     std::shared_ptr<PolicySession> session_;
     std::mutex mutex_;  // guards stop_
