@@ -189,7 +189,8 @@ TEST_F(ManagerWithPolicy, thatSpinsGetsOnlyWhatNobodyElseWants) {
     bool found = false;
     const auto tasks = "/proc/" + std::to_string(manager_.pid()) + "/task";
     for (const auto& task : std::filesystem::directory_iterator(tasks)) {
-        if (memory::readProcFile(task.path().string() + "/comm").value() != "policy\n") continue;
+        const auto comm = memory::readProcFile(task.path().string() + "/comm");
+        if (!comm || *comm != "policy\n") continue;
         found = true;
         EXPECT_EQ(::getpriority(PRIO_PROCESS, static_cast<id_t>(std::stoi(task.path().filename()))), 19);
     }
