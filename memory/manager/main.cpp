@@ -248,7 +248,8 @@ int main(int argc, char** argv) {
     runCommand->add_option("--policy", arguments.policy.file,
                            "Shared object that decides which memory goes first; where it cannot be used the "
                            "built-in policy does");
-    runCommand->add_option("--policy-option", arguments.policyOptions, "KEY=VALUE, for the policy");
+    runCommand->add_option("--policy-option", arguments.policyOptions, "KEY=VALUE, for the policy")
+        ->allow_extra_args(false);
     runCommand->add_option("--policy-dir", arguments.policy.directory, "Where policies have to be")
         ->capture_default_str();
     probeCommand->add_option("--pid", arguments.pid, "Process of the VM")->check(CLI::PositiveNumber);

@@ -29,7 +29,7 @@ Result<void> forbidCalls() {
           SCMP_SYS(bind), SCMP_SYS(mount), SCMP_SYS(unshare), SCMP_SYS(setns), SCMP_SYS(bpf),
           SCMP_SYS(perf_event_open), SCMP_SYS(keyctl), SCMP_SYS(add_key), SCMP_SYS(request_key),
           SCMP_SYS(pidfd_getfd), SCMP_SYS(userfaultfd), SCMP_SYS(io_uring_setup),
-          // CAP_SYS_NICE is for sched_setaffinity alone:
+          // CAP_SYS_NICE is for sched_setaffinity, and what is allowed of setpriority below:
           SCMP_SYS(sched_setscheduler), SCMP_SYS(sched_setattr), SCMP_SYS(sched_setparam),
           SCMP_SYS(ioprio_set), SCMP_SYS(migrate_pages), SCMP_SYS(move_pages), SCMP_SYS(kill),
           SCMP_SYS(tkill)}) {
