@@ -87,6 +87,8 @@ DomainFigures toFigures(std::string path, const Properties& properties) {
     take(properties, "LimitBytes", figures.limitBytes);
     take(properties, "ProactiveMaxStall", figures.proactiveMaxStall);
     take(properties, "MinResidentBytes", figures.minResidentBytes);
+    take(properties, "Policy", figures.policy);
+    take(properties, "PolicyNote", figures.policyNote);
     take(properties, "LimitMet", figures.limitMet);
     take(properties, "LimitNote", figures.limitNote);
     take(properties, "Faults", figures.faults);

@@ -41,6 +41,8 @@ void printDomain(const DomainFigures& domain) {
     line("  store", fmt::format("{}, holding {} of guest memory", formatByteSize(domain.storeBytes),
                                 formatByteSize(domain.coldBytes)));
     line("  metadata", formatByteSize(domain.metadataBytes));
+    if (!domain.policy.empty()) line("Policy", domain.policy);
+    if (!domain.policyNote.empty()) line("Policy note", domain.policyNote);
     if (!domain.fileTier.empty()) line("File tier", fileTierText(domain));
     line("Saved", style.paint(formatByteSize(domain.savedBytes()), Colour::good));
     line("Faults",

@@ -181,6 +181,8 @@ nlohmann::json toJson(const DomainFigures& domain) {
             {"limit_note", domain.limitNote},
             {"proactive_max_stall", domain.proactiveMaxStall},
             {"min_resident_bytes", domain.minResidentBytes},
+            {"policy", domain.policy},
+            {"policy_note", domain.policyNote},
             {"saved_bytes", domain.savedBytes()},
             {"faults", domain.faults},
             {"staged_faults", domain.stagedFaults},

@@ -68,6 +68,9 @@ TEST(Output, saysWhatTheFileTierHolds) {
     EXPECT_EQ(json.at("frozen_bytes"), 64 << 20);
     EXPECT_EQ(json.at("file_bytes"), 24 << 20);
     EXPECT_EQ(json.at("frozen_faults"), 5);
+    domain.policy = "window";
+    EXPECT_EQ(toJson(domain).at("policy"), "window");
+    EXPECT_EQ(toJson(domain).at("policy_note"), "");
 }
 
 TEST(Output, savedIsWhatTheHostHasBack) {

@@ -45,6 +45,7 @@ class Daemon : private Hypervisor::Listener {
         std::chrono::milliseconds managerEndPatience = std::chrono::seconds(10);  ///< to end once it is done
         std::function<Result<memory::GuestSupport>(pid_t)> probeGuest = memory::probeGuest;
         FileTier fileTier{};  ///< of VMs that are attached from now on
+        PolicyFile policy{};  ///< likewise
     };
 
     explicit Daemon(Parts parts);

@@ -87,6 +87,8 @@ DomainObject::Values DomainObject::values() {
             {"LimitBytes", LimitBytes()},
             {"LimitMet", LimitMet()},
             {"LimitNote", LimitNote()},
+            {"Policy", Policy()},
+            {"PolicyNote", PolicyNote()},
             {"ProactiveMaxStall", ProactiveMaxStall()},
             {"MinResidentBytes", MinResidentBytes()},
             {"Faults", Faults()},
@@ -234,6 +236,12 @@ std::uint64_t DomainObject::UsedBytes() {
 }
 std::uint64_t DomainObject::LimitBytes() {
     return domain_.limitBytes();
+}
+std::string DomainObject::Policy() {
+    return domain_.status().policy;
+}
+std::string DomainObject::PolicyNote() {
+    return domain_.status().policyNote;
 }
 double DomainObject::ProactiveMaxStall() {
     return domain_.proactive().maxStall;

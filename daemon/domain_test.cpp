@@ -337,6 +337,26 @@ TEST_F(DomainTest, tellsItsManagerOfTheFileTierAndClosesIt) {
     EXPECT_EQ(saved(), (db::Policy{true, 0}));
 }
 
+TEST_F(DomainTest, tellsItsManagerOfThePolicyAndShowsWhatBecameOfIt) {
+    ManagerProcesses managers(loop_, THERMOCLINE_FAKE_MANAGER, 2s, {},
+                              {"/policies/p.so", {"a=1", "b=2 3"}, "/policies"});
+    Domain::Environment environment{
+        loop_, managers, policies_, processes_, runtime_, environment_.probe, environment_.changed, 500ms};
+    domain_ = std::make_unique<Domain>(environment, uuid, "vm");
+    domain_->update({uuid, "vm", true, false, 512 * mib});
+    EXPECT_TRUE(attach());
+    std::ifstream file(fmt::format("/proc/{}/cmdline", managerPid()));
+    std::string words((std::istreambuf_iterator<char>(file)), {});
+    std::replace(words.begin(), words.end(), '\0', '|');
+    EXPECT_THAT(words, HasSubstr("|--policy|/policies/p.so|--policy-option|a=1|--policy-option|b=2 3|"
+                                 "--policy-dir|/policies|"));
+    EXPECT_EQ(domain_->status().policy, "clock");
+    EXPECT_EQ(domain_->status().policyNote, "policy \"p\" is switched off");
+    EXPECT_TRUE(detach());
+    EXPECT_EQ(domain_->status().policy, "");
+    domain_.reset();
+}
+
 TEST_F(DomainTest, withoutAFileTierThereIsNoneToClose) {
     ManagerProcesses managers(loop_, THERMOCLINE_FAKE_MANAGER, 2s);
     Domain::Environment environment{

@@ -64,6 +64,7 @@ ExitCode run(const Options& options) {
     parts.fileTier = options.fileTier;
     if (!parts.fileTier.directory.empty())
         parts.fileTier.directory = std::filesystem::absolute(parts.fileTier.directory);
+    parts.policy = options.policy;
     Daemon daemon(std::move(parts));
     ExitCode code = ExitCode::ok;
     const auto published = (*bus)->publish(daemon, options.connect, [&] {

@@ -44,6 +44,15 @@ void append(std::vector<std::string>& argv, const FileTier& tier) {
     option("--file-tier-age", tier.ageSeconds);
 }
 
+/// Likewise.
+void append(std::vector<std::string>& argv, const PolicyFile& policy) {
+    if (policy.file.empty()) return;
+    argv.insert(argv.end(), {"--policy", policy.file.string()});
+    for (const auto& option : policy.options)
+        argv.insert(argv.end(), {"--policy-option", option});
+    if (!policy.directory.empty()) argv.insert(argv.end(), {"--policy-dir", policy.directory.string()});
+}
+
 std::string trimmed(std::string text) {
     while (!text.empty() && (text.back() == '\n' || text.back() == ' '))
         text.pop_back();
@@ -63,8 +72,12 @@ struct ManagerProcesses::Child {
 };
 
 ManagerProcesses::ManagerProcesses(EventLoop& loop, std::filesystem::path executable,
-                                   std::chrono::milliseconds timeout, FileTier fileTier)
-    : loop_(loop), executable_(std::move(executable)), timeout_(timeout), fileTier_(std::move(fileTier)) {}
+                                   std::chrono::milliseconds timeout, FileTier fileTier, PolicyFile policy)
+    : loop_(loop),
+      executable_(std::move(executable)),
+      timeout_(timeout),
+      fileTier_(std::move(fileTier)),
+      policy_(std::move(policy)) {}
 
 ManagerProcesses::~ManagerProcesses() = default;
 
@@ -135,6 +148,7 @@ void ManagerProcesses::run(pid_t vm, const std::filesystem::path& stateDirectory
         executable_.string(),    "run",    "--pid", std::to_string(vm), "--state-dir",
         stateDirectory.string(), "--name", name,    "--ready-fd",       std::to_string(readyFd)};
     append(argv, fileTier_);
+    append(argv, policy_);
     start(child, argv, readyFd);
 }
 

@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "daemon/child_process.h"
 #include "daemon/file_tier.h"
+#include "daemon/policy_file.h"
 #include "memory/manager/protocol.h"
 
 namespace thermocline {
@@ -34,7 +35,7 @@ class ManagerProcesses {
     using CureDone = std::function<void(Result<void>)>;
 
     ManagerProcesses(EventLoop& loop, std::filesystem::path executable, std::chrono::milliseconds timeout,
-                     FileTier fileTier = {});
+                     FileTier fileTier = {}, PolicyFile policy = {});
     ~ManagerProcesses();
     ManagerProcesses(const ManagerProcesses&) = delete;
     ManagerProcesses& operator=(const ManagerProcesses&) = delete;
@@ -53,6 +54,7 @@ class ManagerProcesses {
     std::filesystem::path executable_;
     std::chrono::milliseconds timeout_;
     FileTier fileTier_;
+    PolicyFile policy_;
     Children children_;
 };
 

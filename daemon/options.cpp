@@ -24,6 +24,7 @@ Examples:
   thermoclined
   thermoclined --log-level debug
   thermoclined --file-tier-dir /var/lib/thermocline/frozen --file-tier-max 64G --file-tier-per-day 20G
+  thermoclined --policy /usr/lib/thermocline/policies/window.so --policy-option window=120
   thermoclined --bus session --connect test:///default --state-dir /tmp/tc --runtime-dir /dev/shm/tc
   DBUS_SYSTEM_BUS_ADDRESS=unix:path=/tmp/bus thermoclined
 )";
@@ -71,6 +72,25 @@ void addFileTierOptions(CLI::App& app, FileTier& tier) {
         ->needs(directory);
 }
 
+void addPolicyOptions(CLI::App& app, PolicyFile& policy) {
+    const auto keyAndValue = [](const std::string& text) {
+        const auto equals = text.find('=');
+        return equals == 0 || equals == std::string::npos ? text + " is not KEY=VALUE" : std::string();
+    };
+    auto* const file =
+        app.add_option("--policy", policy.file,
+                       "shared object that decides which memory of VMs that are attached from now on goes "
+                       "first (default: the built-in policy does)");
+    app.add_option("--policy-option", policy.options, "for that policy; may be given several times")
+        ->type_name("KEY=VALUE")
+        ->check(CLI::Validator(keyAndValue, ""))
+        ->allow_extra_args(false)
+        ->needs(file);
+    app.add_option("--policy-dir", policy.directory,
+                   "where policies have to be (default: /usr/lib/thermocline/policies)")
+        ->needs(file);
+}
+
 }  // namespace
 
 std::variant<Options, ExitCode> parseOptions(int argc, char** argv) {
@@ -91,6 +111,7 @@ std::variant<Options, ExitCode> parseOptions(int argc, char** argv) {
                    "path of thermocline-manager (default: beside this, else libexec)")
         ->check(CLI::ExistingFile);
     addFileTierOptions(app, options.fileTier);
+    addPolicyOptions(app, options.policy);
     app.add_option("--log-level", options.logLevel, "least important level that is logged")
         ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}))
         ->capture_default_str();

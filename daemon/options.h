@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "daemon/file_tier.h"
+#include "daemon/policy_file.h"
 
 namespace thermocline {
 
@@ -27,6 +28,7 @@ struct Options {
     std::filesystem::path runtimeDirectory = "/run/thermocline";
     std::filesystem::path manager;  ///< found beside our own executable or in libexec where not given
     FileTier fileTier;
+    PolicyFile policy;
     std::string logLevel = "info";
 };
 

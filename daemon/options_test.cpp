@@ -54,5 +54,18 @@ TEST(Options, saysWhatIsWrongWithAFileTier) {
     expectRefused({"--file-tier-age", "1"}, "requires --file-tier-dir");
 }
 
+TEST(Options, takeAPolicyAndItsOptions) {
+    EXPECT_TRUE(std::get<Options>(parse({})).policy.file.empty());
+    const auto policy = std::get<Options>(parse({"--policy", "/p/window.so", "--policy-option", "window=9",
+                                                 "--policy-option", "a=b=c", "--policy-dir", "/p"}))
+                            .policy;
+    EXPECT_EQ(policy.file, "/p/window.so");
+    EXPECT_EQ(policy.options, (std::vector<std::string>{"window=9", "a=b=c"}));
+    EXPECT_EQ(policy.directory, "/p");
+    expectRefused({"--policy", "/p/window.so", "--policy-option", "window"}, "window is not KEY=VALUE");
+    expectRefused({"--policy-option", "a=b"}, "requires --policy");
+    expectRefused({"--policy-dir", "/p"}, "requires --policy");
+}
+
 }  // namespace
 }  // namespace thermocline

@@ -128,6 +128,7 @@ bool FaultHandler::servePending() {
             pending_[kept++] = fault;
             continue;
         }
+        if (hooks_.served) tell(fault.address);
         if (pager_.inStore(fault.address)) bringAlong(fault.address);
         switch (pager_.serve(fault.address, fault.write, budget_.hasRoom(2 * blockBytes))) {
             case Served::done:
@@ -147,6 +148,12 @@ bool FaultHandler::servePending() {
     if (!noRoom) waitsForRoom_ = false;
     if (newlyWaiting) hooks_.memoryGrew();
     return true;
+}
+
+/// Before the fault is served, or its page's state would be lost.
+void FaultHandler::tell(VmAddress address) const {
+    if (const auto page = pager_.addresses().pageAt(address))
+        hooks_.served(*page, pager_.pages().peek(*page).state());
 }
 
 void FaultHandler::bringAlong(VmAddress address) {

@@ -31,6 +31,8 @@ class FaultHandler {
         std::function<bool()> restoring;            ///< everything is being brought back
         std::function<void()> processEnded;         ///< the VM's process is gone; the last call
         std::function<void(BlockNumber)> passedBy;  ///< a stream has left this block behind
+        std::function<void(PageNumber, PageState before)>
+            served;  ///< a fault on this page is about to be; none: nobody wants to know
         std::function<void()>
             messagesRead;  ///< sequence point for tests: between reading messages and serving faults
     };
@@ -72,6 +74,7 @@ class FaultHandler {
     /// Serves what it can of pending_; false when the process is ending.
     bool servePending();
     void followFaultingThread(pid_t thread);
+    void tell(VmAddress address) const;
     /// Continues the stream that a fault belongs to, or brings its neighbours.
     void bringAlong(VmAddress address);
     NeighbourBlocks::Block bringNeighbours(VmAddress address);

@@ -138,6 +138,7 @@ class Pager {
     enum class HotBlocks {
         passOver,  ///< it stays whole, and is passed over like a hot page
         split,     ///< staged in small pages: memory is scarce, and not all of it will be hot
+        take,      ///< staged whatever its heat: who asks knows better
     };
     /// Moves the resident pages of `block` aside; at most so many, unless it is one huge page.
     Step stage(BlockNumber block, HotBlocks hot, std::size_t mostPages = pagesPerBlock);

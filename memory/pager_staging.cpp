@@ -33,7 +33,8 @@ Step Pager::stage(BlockNumber block, HotBlocks hot, std::size_t mostPages) {
         if (whole && want == allPages() && memory_.isHuge(*whole)) {
             auto& state = blocks_[block];
             state.wasHuge = true;
-            if (state.heat.skip == 0 && (state.heat.level == 0 || hot == HotBlocks::passOver))
+            if (hot == HotBlocks::take ||
+                (state.heat.skip == 0 && (state.heat.level == 0 || hot == HotBlocks::passOver)))
                 return stageWhole(block, *whole);
             if (hot == HotBlocks::passOver) {
                 --state.heat.skip;
@@ -41,7 +42,7 @@ Step Pager::stage(BlockNumber block, HotBlocks hot, std::size_t mostPages) {
             }
             state.heat = {};
         }
-        passOverHot(block, want);
+        if (hot != HotBlocks::take) passOverHot(block, want);
         for (std::size_t i = 0, taken = 0; i < pagesPerBlock; ++i)
             if (want.test(i) && ++taken > mostPages) want.clear(i);
     }

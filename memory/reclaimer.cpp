@@ -25,6 +25,8 @@ constexpr std::uint64_t blocksInVain = 16;
 constexpr auto cpuPatience = std::chrono::milliseconds(20);
 /// So few that they are compressed before a guest that touches everything all the time comes by.
 constexpr std::size_t forcedPages = 64;
+/// So many turns of the clock's hand pass over what a policy keeps.
+constexpr std::uint64_t keptTurns = 2;
 constexpr auto calm = std::chrono::milliseconds(200);
 constexpr auto leastFreezeAge = std::chrono::milliseconds(500);
 constexpr auto diskPause = std::chrono::milliseconds(5);
@@ -47,6 +49,7 @@ Reclaimer::Reclaimer(Pager& pager, ColdStore& store, FrozenTier* frozen, Budget&
       frozen_(frozen),
       budget_(budget),
       guest_(std::move(guest)),
+      clock_(pager.pages().blocks()),
       thread_([this] { run(); }) {}
 
 Reclaimer::~Reclaimer() {
@@ -125,6 +128,11 @@ void Reclaimer::passedBy(BlockNumber block) {
     if (passed_.size() > maxPassed) passed_.pop_front();
 }
 
+void Reclaimer::advised() {
+    { const std::lock_guard lock(mutex_); }  // as in memoryGrew()
+    wake_.notify_all();
+}
+
 std::string Reclaimer::note() const {
     const std::lock_guard lock(mutex_);
     return note_;
@@ -182,6 +190,7 @@ void Reclaimer::run() {
             }
         }
         probe();
+        bringBackAdvised();
         tightenWhileIdle();
     }
     { const std::lock_guard lock(mutex_); }
@@ -190,12 +199,15 @@ void Reclaimer::run() {
 
 /// Sleeps until there is something to do.
 void Reclaimer::await() {
+    const auto due = [&] {
+        const auto* advice = guest_.advice();
+        return workToDo() || (managed() && advice != nullptr && advice->wantsBack());
+    };
     std::unique_lock lock(mutex_);
     sleeping_ = true;
     auto until = respiteUntil_ != Clock::time_point{} ? respiteUntil_ : Clock::time_point::max();
     if (proactive_) until = std::min(until, Clock::now() + ProactivePolicy::tick);
     if (managed() && pager_.looseBlocks() > 0) until = std::min(until, Clock::now() + calm);
-    const auto due = [&] { return workToDo(); };
     if (until == Clock::time_point::max())
         wake_.wait(lock, due);
     else
@@ -221,7 +233,7 @@ bool Reclaimer::registerGuest() {
 }
 
 /// One step of the proactive policy, if there is one: as much is staged as it says, and what was staged long
-/// enough goes.
+/// enough goes. What is staged, and what goes at once, is the advice's to say where there is one.
 void Reclaimer::probe() {
     const auto now = Clock::now();
     const auto stall = guest_.stall();
@@ -244,14 +256,18 @@ void Reclaimer::probe() {
         const std::lock_guard lock(mutex_);
         return workToDo();
     };
-    // As many blocks as that, whatever becomes of each: hot and empty ones have been looked at, too.
-    for (auto left = decision.stageBytes / blockBytes; left > 0 && !busy(); --left) {
-        if (stage(hand_, Pager::HotBlocks::passOver) == Step::gone) return;
-        hand_ = (hand_ + 1) % pager_.pages().blocks();
-    }
     // Compressing takes no more than a share of one processor.
     const auto until = now + ProactivePolicy::tick / 4;
-    while (!staged_.empty() && Clock::now() - staged_.front().since > ProactivePolicy::probation &&
+    // As many blocks as that, whatever becomes of each: hot and empty ones have been looked at, too.
+    auto* const advice = guest_.advice();
+    for (auto left = decision.stageBytes / blockBytes; left > 0 && !busy(); --left) {
+        if (advice == nullptr) {
+            if (stage(*clock_.toStage(), Pager::HotBlocks::passOver) == Step::gone) return;
+        } else if (!(Clock::now() < until && evictAdvised()) && !stageAdvised()) {
+            break;
+        }
+    }
+    while (!clock_.poolEmpty() && Clock::now() - clock_.oldestSince() > ProactivePolicy::probation &&
            Clock::now() < until && !busy() && evictOldest()) {
     }
     while (Clock::now() < until && !busy() && freezeNext()) {
@@ -261,8 +277,11 @@ void Reclaimer::probe() {
 
 /// Brings back what is staged: it is in the guest's way.
 void Reclaimer::unstage() {
-    for (; !staged_.empty() && !stop_; staged_.pop_back())
-        (void)pager_.unstage(staged_.back().block);
+    while (!stop_) {
+        const auto newest = clock_.takeNewest();
+        if (!newest) return;
+        (void)pager_.unstage(newest->block);
+    }
 }
 
 void Reclaimer::tightenWhileIdle() {
@@ -320,6 +339,10 @@ void Reclaimer::reclaim() {
             madeRoom();
             continue;
         }
+        if (evictAdvised()) {
+            madeRoom();
+            continue;
+        }
         // Where nothing more can be staged, what is staged goes; where that is gone too, there is nothing
         // left to take.
         if (action == HardLimitPolicy::Action::stage && stageNext()) continue;
@@ -330,7 +353,7 @@ void Reclaimer::reclaim() {
         pager_.dropAllLeftovers();
         // Round and round among pages that do not compress is no progress.
         const bool mayHelp = inVain_ < 2 * pager_.pages().blocks() && !outOfPatience();
-        if (mayHelp && (!staged_.empty() || (action != HardLimitPolicy::Action::stage && stageNext())))
+        if (mayHelp && (!clock_.poolEmpty() || (action != HardLimitPolicy::Action::stage && stageNext())))
             continue;
         inVain_ = 0;
         if (dropCopies() || tightenNext()) {
@@ -382,7 +405,7 @@ void Reclaimer::keepOffTheFaultsCpu() {
 Step Reclaimer::stage(BlockNumber block, Pager::HotBlocks hot, bool passed) {
     keepOffTheFaultsCpu();
     const auto step = pager_.stage(block, hot, poolShare_.forced() ? forcedPages : pagesPerBlock);
-    if (step == Step::done) staged_.push_back({block, Clock::now(), passed});
+    if (step == Step::done) clock_.staged(block, passed);
     if (step == Step::gone) stop_ = true;
     if (step == Step::retry) std::this_thread::yield();
     return step;
@@ -397,22 +420,38 @@ bool Reclaimer::stagePassed() {
             block = passed_.front();
             passed_.pop_front();
         }
+        if (const auto* advice = guest_.advice(); advice != nullptr && advice->keeps(block)) continue;
         if (stage(block, Pager::HotBlocks::split, true) == Step::done) return true;
     }
 }
 
-/// What a stream has passed first; else moves the clock's hand on until one block could be staged; false
-/// after as many turns as the hottest page is passed over without one.
+/// What the advice names, whatever its heat: it may know better.
+bool Reclaimer::stageAdvised() {
+    auto* const advice = guest_.advice();
+    while (advice != nullptr && !stop_ && !outOfPatience()) {
+        const auto block = advice->toStage();
+        if (!block) return false;
+        if (stage(*block, Pager::HotBlocks::take) != Step::done) continue;
+        advice->carriedOut();
+        return true;
+    }
+    return false;
+}
+
+/// What the advice names first, then what a stream has passed; else moves the clock's hand on until one block
+/// could be staged; false after as many turns as the hottest page is passed over without one.
 bool Reclaimer::stageNext() {
-    if (stagePassed()) return true;
+    if (stageAdvised() || stagePassed()) return true;
+    const auto* const keeper = guest_.advice();
     const auto blocks = pager_.pages().blocks();
     for (std::uint64_t tries = 0; tries < (1U << Heat::maxLevel) * blocks && !stop_ && !outOfPatience();
          ++tries) {
-        const auto block = hand_;
-        const bool staged = stage(block, Pager::HotBlocks::split) == Step::done;
+        const auto block = *clock_.toStage();
+        if (keeper != nullptr && tries < keptTurns * blocks && keeper->keeps(block)) continue;
+        if (stage(block, Pager::HotBlocks::split) != Step::done) continue;
         // Forced, it takes a part of the block: the rest comes next.
-        if (!staged || !poolShare_.forced()) hand_ = (hand_ + 1) % blocks;
-        if (staged) return true;
+        if (poolShare_.forced()) clock_.again();
+        return true;
     }
     return false;
 }
@@ -501,24 +540,38 @@ bool Reclaimer::tightenNext() {
     return false;
 }
 
+Algorithm Reclaimer::algorithm(bool passed) const {
+    return passed || pressure_ == Pressure::overwhelmed ? Algorithm::lz4 : Algorithm::zstd;
+}
+
+Step Reclaimer::evict(BlockNumber block, Algorithm algorithm, Pager::Poor poor) {
+    const auto step = pager_.evict(block, algorithm, poor);
+    if (step == Step::done) {
+        inVain_ = 0;
+        if (auto* const advice = guest_.advice(); advice != nullptr) advice->wentCold(block);
+    }
+    if (step == Step::full)
+        setNote("the store has no room: free memory for the file system of the run-time directory");
+    if (step == Step::gone) stop_ = true;
+    return step;
+}
+
 /// Evicts the block that has been staged longest; true where that freed memory.
 bool Reclaimer::evictOldest() {
     keepOffTheFaultsCpu();
-    while (!staged_.empty() && !stop_ && !outOfPatience()) {
-        const auto [block, since, passed] = staged_.front();
-        staged_.pop_front();
-        const auto algorithm =
-            passed || pressure_ == Pressure::overwhelmed ? Algorithm::lz4 : Algorithm::zstd;
+    while (!stop_ && !outOfPatience()) {
+        const auto oldest = clock_.takeOldest();
+        if (!oldest) return false;
         // What does not compress goes to a disk only if it is not wanted, or if there is nothing else to
         // take.
         const bool freeze =
-            frozen_ != nullptr &&
-            (inVain_ >= blocksInVain ||
-             Clock::now() - since >= std::min<Clock::duration>(frozen_->age(), ProactivePolicy::probation));
-        switch (pager_.evict(block, algorithm, freeze ? Pager::Poor::freeze : Pager::Poor::moveBack)) {
+            frozen_ != nullptr && (inVain_ >= blocksInVain ||
+                                   Clock::now() - oldest->since >=
+                                       std::min<Clock::duration>(frozen_->age(), ProactivePolicy::probation));
+        switch (evict(oldest->block, algorithm(oldest->passed),
+                      freeze ? Pager::Poor::freeze : Pager::Poor::moveBack)) {
             case Step::done:
                 poolShare_.evicted();
-                inVain_ = 0;
                 return true;
             case Step::touched:
                 poolShare_.touched();
@@ -527,16 +580,52 @@ bool Reclaimer::evictOldest() {
                 ++inVain_;
                 break;
             case Step::full:
-                setNote("the store has no room: free memory for the file system of the run-time directory");
-                return false;
             case Step::gone:
-                stop_ = true;
                 return false;
             default:
                 break;
         }
     }
     return false;
+}
+
+/// Evicts what the advice names, which need not be staged yet; true where that freed memory.
+bool Reclaimer::evictAdvised() {
+    auto* const advice = guest_.advice();
+    while (advice != nullptr && !stop_ && !outOfPatience()) {
+        const auto block = advice->toEvict();
+        if (!block) return false;
+        // The clock has it in its pool afterwards where some of it stays staged, and only then.
+        clock_.forget(*block);
+        (void)stage(*block, Pager::HotBlocks::take);
+        const auto step = evict(*block, algorithm(false), Pager::Poor::moveBack);
+        clock_.forget(*block);
+        if (pager_.stagedPages(*block).any()) clock_.staged(*block, false);
+        if (step == Step::full) return false;
+        if (step != Step::done) continue;
+        advice->carriedOut();
+        return true;
+    }
+    return false;
+}
+
+/// Brings back what the advice names, as long as there is room and nothing else to do.
+void Reclaimer::bringBackAdvised() {
+    auto* const advice = guest_.advice();
+    while (advice != nullptr && advice->wantsBack() && !stop_) {
+        {
+            const std::lock_guard lock(mutex_);
+            if (workToDo()) return;
+        }
+        const auto block = advice->toBringBack();
+        if (!block || !budget_.hasRoom(blockBytes)) continue;
+        const auto step = pager_.restore(*block);
+        if (step == Step::gone) stop_ = true;
+        if (step == Step::retry) std::this_thread::yield();
+        clock_.forget(*block);
+        if (pager_.stagedPages(*block).any()) clock_.staged(*block, false);
+        if (step == Step::done) advice->carriedOut();
+    }
 }
 
 void Reclaimer::restore() {
@@ -550,7 +639,7 @@ void Reclaimer::restore() {
         }
         restoredChanged_.notify_all();
     };
-    staged_.clear();
+    clock_.clearPool();
     pager_.keepCopies(false);
     const auto order = pager_.hottestFirst();
     for (std::size_t next = 0; next < order.size();) {

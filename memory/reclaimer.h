@@ -17,7 +17,9 @@
 #include <string>
 #include <thread>
 
+#include "memory/block_choice.h"
 #include "memory/budget.h"
+#include "memory/clock_choice.h"
 #include "memory/hard_limit_policy.h"
 #include "memory/pager.h"
 #include "memory/proactive_policy.h"
@@ -36,6 +38,8 @@ class Reclaimer {
         std::function<std::uint64_t()> faults;             ///< FaultHandler::faults()
         std::function<bool()> waits;                       ///< FaultHandler::waitsForRoom()
         std::function<int()> cpu;                          ///< FaultHandler::cpu()
+        /// Who is asked before the built-in clock; nullptr: nobody. Any thread.
+        std::function<BlockChoice*()> advice = [] { return nullptr; };
     };
 
     /// All references outlive the reclaimer; `frozen` may be none.
@@ -59,6 +63,8 @@ class Reclaimer {
     /// A stream of faults has left `block` behind: it goes before others, so that a scan does not push out
     /// what it does not touch.
     void passedBy(BlockNumber block);
+    /// The advice has something to bring back.
+    void advised();
     /// Everything is being brought back.
     [[nodiscard]] bool restoring() const { return restoring_.load(std::memory_order_relaxed); }
     /// Why the limit is not met, for a person; empty where it is, or where reclaim is still at it.
@@ -75,12 +81,6 @@ class Reclaimer {
         waits,        ///< the guest has waited for it: copies are worth their memory
         overwhelmed,  ///< it waits most of the time: speed counts more than bytes
     };
-    struct Staged {
-        BlockNumber block;
-        Clock::time_point since;
-        bool passed =
-            false;  ///< by a stream, which will bring it back as fast as it can if it comes by again
-    };
 
     void run();
     void wakeUp();
@@ -89,11 +89,16 @@ class Reclaimer {
     void reclaim();
     void probe();
     bool stagePassed();
+    bool stageAdvised();
     bool stageNext();
     Step stage(BlockNumber block, Pager::HotBlocks hot, bool passed = false);
     void observePressure();
     void keepOffTheFaultsCpu();
+    bool evictAdvised();
     bool evictOldest();
+    Step evict(BlockNumber block, Algorithm algorithm, Pager::Poor poor);
+    [[nodiscard]] Algorithm algorithm(bool passed) const;
+    void bringBackAdvised();
     bool dropCopies();
     bool freezeNext();
     std::chrono::milliseconds freezeAge();
@@ -116,8 +121,7 @@ class Reclaimer {
     Budget& budget_;
     Guest guest_;
 
-    std::deque<Staged> staged_;        // oldest first; a block may have been touched since
-    BlockNumber hand_ = 0;             // the clock's hand: next block to stage
+    ClockChoice clock_;
     BlockNumber copyHand_ = 0;         // next block to look for copies in
     BlockNumber frozenHand_ = 0;       // ... and for pages that are cold for long
     Clock::time_point freezeAgain_{};  // in vain until then

@@ -39,6 +39,8 @@ void eachField(Visit&& visit, S& s) {
     visit("prefetched_pages", s.prefetchedPages);
     visit("proactive_max_stall", s.proactiveMaxStall);
     visit("min_resident_bytes", s.minResidentBytes);
+    visit("policy", s.policy);
+    visit("policy_note", s.policyNote);
     visit("stall_ns", s.stallNanoseconds);
     visit("stall_ratio", s.stallRatio);
     visit("attach_pause_us", s.attachPauseMicroseconds);
@@ -47,9 +49,10 @@ void eachField(Visit&& visit, S& s) {
 
 /// What a manager that was started before an upgrade of the daemon does not know.
 bool addedLater(std::string_view field) {
-    constexpr std::string_view fields[] = {"prefetched_pages", "proactive_max_stall", "min_resident_bytes",
-                                           "frozen_bytes",     "file_bytes",          "file_tier",
-                                           "frozen_faults"};
+    constexpr std::string_view fields[] = {
+        "prefetched_pages", "proactive_max_stall", "min_resident_bytes", "frozen_bytes",
+        "file_bytes",       "file_tier",           "frozen_faults",      "policy",
+        "policy_note"};
     return std::find(std::begin(fields), std::end(fields), field) != std::end(fields);
 }
 

@@ -16,6 +16,8 @@ namespace thermocline::memory {
 inline constexpr std::string_view fileTierOpen = "open";
 inline constexpr std::string_view fileTierBeingEmptied = "being emptied";
 inline constexpr std::string_view fileTierSwitchedOff = "switched off";
+/// What Status::policy says where no other policy is in charge.
+inline constexpr const char* builtInPolicyName = "clock";
 
 /// State and figures of one attached VM. Sizes in bytes; counters run from the attach on.
 struct Status {
@@ -44,8 +46,10 @@ struct Status {
     std::uint64_t stallNanoseconds = 0;  ///< time in which at least one fault was being served
     std::uint64_t prefetchedPages = 0;   ///< 4 KiB pages brought back unasked, with a fault nearby
     double proactiveMaxStall = 0;  ///< the proactive policy's stall, a share of time; 0 = no such policy
-    std::uint64_t minResidentBytes = 0;         ///< what that policy leaves in memory, however cold
-    double stallRatio = 0;                      ///< the same as a share of wall time over the last second
+    std::uint64_t minResidentBytes = 0;  ///< what that policy leaves in memory, however cold
+    std::string policy;                  ///< who decides which memory goes first
+    std::string policyNote;              ///< why that is not the policy that was asked for; empty otherwise
+    double stallRatio = 0;               ///< the same as a share of wall time over the last second
     std::uint64_t attachPauseMicroseconds = 0;  ///< how long the attach stopped a thread of the VM
     std::uint64_t managerRssBytes = 0;          ///< private memory of the manager process itself
 };

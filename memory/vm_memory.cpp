@@ -121,6 +121,10 @@ void VmMemory::start() {
     guest.faults = [this] { return faults_->faults(); };
     guest.waits = [this] { return faults_->waitsForRoom(); };
     guest.cpu = [this] { return faults_->cpu(); };
+    if (!options_.policy.file.empty()) {
+        policy_ = std::make_unique<PolicyHost>(options_.policy, policyView());
+        guest.advice = [this] { return policy_->choice(); };
+    }
     reclaimer_ = std::make_unique<Reclaimer>(pager_, *store_, frozen_.get(), budget_, std::move(guest));
     FaultHandler::Hooks hooks;
     hooks.memoryGrew = [this] { reclaimer_->memoryGrew(); };
@@ -131,11 +135,14 @@ void VmMemory::start() {
         if (frozen_) frozen_->settled();
         if (options_.processEnded) options_.processEnded();
     };
+    if (policy_) hooks.served = [this](PageNumber page, PageState before) { tellPolicy(page, before); };
     faults_ =
         std::make_unique<FaultHandler>(pager_, guest_, budget_, attachment_.process.get(), std::move(hooks));
+    if (policy_) policy_->start();
 }
 
 VmMemory::~VmMemory() {
+    if (policy_) policy_->stop();
     // In this order: the reclaimer's last step may need an event read. The objects stay until both threads
     // have ended, since each calls the other.
     if (reclaimer_) reclaimer_->stop();
@@ -165,6 +172,7 @@ Result<void> VmMemory::setLimit(std::uint64_t bytes) {
             fmt::format("a limit of {} is out of range; this VM takes from {} ({} bytes) to {} ({} bytes)",
                         formatByteSize(bytes), formatByteSize(floor), floor, formatByteSize(memory), memory));
     reclaimer_->setLimit(bytes);
+    if (policy_) policy_->limitChanged();
     return {};
 }
 
@@ -177,6 +185,7 @@ Result<void> VmMemory::setProactive(std::optional<ProactivePolicy::Settings> set
                     fmt::format("a stall of {} is out of range; it is a share of time, from {} to {}",
                                 settings->maxStall, ProactivePolicy::leastStall, ProactivePolicy::mostStall));
     reclaimer_->setProactive(settings);
+    if (policy_) policy_->limitChanged();
     return {};
 }
 
@@ -202,6 +211,7 @@ Result<void> VmMemory::detach() {
         THERMOCLINE_TRY(reclaimer_->awaitRestored());
     }
     detached_ = true;
+    if (policy_) policy_->stop();
     const StagingArea area(attachment_.footprint.staging, pages_.blocks());
     (void)guest_.unregister(area.staging());
     (void)drop_.unregister(area.drops());
@@ -262,6 +272,8 @@ Status VmMemory::status() const {
         status.proactiveMaxStall = proactive->maxStall;
         status.minResidentBytes = proactive->minResidentBytes;
     }
+    status.policy = policy_ && policy_->inCharge() ? policy_->name() : builtInPolicyName;
+    if (policy_) status.policyNote = policy_->note();
     status.attachPauseMicroseconds = attachment_.footprint.pauseMicroseconds;
     if (faults_) {
         status.faults = faults_->faults();

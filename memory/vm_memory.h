@@ -23,6 +23,7 @@
 #include "memory/frozen_tier.h"
 #include "memory/heat_map.h"
 #include "memory/pager.h"
+#include "memory/policy_host.h"
 #include "memory/reclaimer.h"
 #include "memory/status.h"
 
@@ -44,6 +45,7 @@ class VmMemory {
         /// A file tier for what is cold for long. Where it cannot be made the VM is attached without it, and
         /// Status::fileTier says why.
         std::optional<FrozenTierOptions> frozen;
+        PolicySettings policy{};  ///< loaded by start(); where it cannot be, status() says why
     };
 
     /// Attaches; until a limit is set the guest's RAM is not even registered and costs nothing. Needs
@@ -86,6 +88,9 @@ class VmMemory {
     [[nodiscard]] bool processEnded() const;
     [[nodiscard]] std::uint64_t populatedBytes() const;
     void removeFiles();
+    void tellPolicy(PageNumber page, PageState before);
+    [[nodiscard]] PolicyView policyView();
+    [[nodiscard]] thermocline_policy_statistics policyStatistics() const;
 
     Options options_;
     Attachment attachment_;
@@ -100,6 +105,7 @@ class VmMemory {
     std::array<AgentLane, laneCount> agents_;
     Pager pager_;
     Budget budget_;
+    std::unique_ptr<PolicyHost> policy_;  // none: the built-in one alone
     std::unique_ptr<Reclaimer> reclaimer_;
     std::unique_ptr<FaultHandler> faults_;
     std::atomic<bool> detached_{false};

@@ -27,7 +27,8 @@ def option(name):
 
 def status(pid):
     frozen = {"frozen_bytes": 8 * MIB, "file_bytes": 4 * MIB, "file_tier": "open", "frozen_faults": 7}
-    return (frozen if "--file-tier-dir" in sys.argv else {}) | {
+    policy = {"policy": "clock", "policy_note": 'policy "p" is switched off'} if "--policy" in sys.argv else {}
+    return (frozen if "--file-tier-dir" in sys.argv else {}) | policy | {
         "pid": pid, "state": "attached", "mechanism": "move", "memory_bytes": 512 * MIB,
         "resident_bytes": 512 * MIB, "staged_bytes": 0, "cold_bytes": 0, "store_bytes": 0, "metadata_bytes": MIB,
         "used_bytes": 513 * MIB, "limit_bytes": 0, "limit_met": True, "limit_note": "", "faults": 0,

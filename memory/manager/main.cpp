@@ -10,7 +10,9 @@
 #include <sys/stat.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -36,6 +38,8 @@ struct Arguments {
     std::uint64_t fileTierBytes = 0;
     std::uint64_t fileTierBytesPerDay = UINT64_MAX;
     double fileTierAge = 10;  // seconds
+    memory::PolicySettings policy;
+    std::vector<std::string> policyOptions;  // KEY=VALUE
 };
 
 /// Writes a file so that it is there whole or not at all, readable for its owner only.
@@ -64,6 +68,16 @@ std::optional<memory::FrozenTierOptions> fileTier(const Arguments& arguments, st
     return tier;
 }
 
+memory::PolicySettings policy(const Arguments& arguments) {
+    auto settings = arguments.policy;
+    for (const auto& option : arguments.policyOptions) {
+        const auto equals = std::min(option.find('='), option.size());
+        settings.options.emplace_back(option.substr(0, equals),
+                                      option.substr(std::min(equals + 1, option.size())));
+    }
+    return settings;
+}
+
 /// Undoes a fresh attachment: nothing was staged yet.
 void undo(std::unique_ptr<memory::VmMemory> vm) {
     const auto footprint = vm->footprint();
@@ -81,7 +95,7 @@ Result<void> runManager(const Arguments& arguments, const std::function<void(con
     if (!server) return tl::unexpected(server.error());
     auto attached = memory::VmMemory::attach(
         {arguments.pid, ram->ranges, arguments.stateDirectory, [&server] { (*server)->processEnded(); },
-         arguments.userfaultfdDevice, fileTier(arguments, ram->bytes())});
+         arguments.userfaultfdDevice, fileTier(arguments, ram->bytes()), policy(arguments)});
     if (!attached) return tl::unexpected(attached.error());
     auto vm = std::move(*attached);
     const auto recorded = writePrivateFile(arguments.stateDirectory + "/" + attachmentFileName,
@@ -231,6 +245,13 @@ int main(int argc, char** argv) {
                      "Seconds without use after which pages go there")
         ->check(CLI::Range(0.0, 86400.0))
         ->capture_default_str();
+    runCommand->add_option("--policy", arguments.policy.file,
+                           "Shared object that decides which memory goes first; where it cannot be used the "
+                           "built-in policy does");
+    runCommand->add_option("--policy-option", arguments.policyOptions, "KEY=VALUE, for the policy")
+        ->allow_extra_args(false);
+    runCommand->add_option("--policy-dir", arguments.policy.directory, "Where policies have to be")
+        ->capture_default_str();
     probeCommand->add_option("--pid", arguments.pid, "Process of the VM")->check(CLI::PositiveNumber);
     for (auto* command : {runCommand, probeCommand})
         command
@@ -238,7 +259,14 @@ int main(int argc, char** argv) {
                          "Device to get userfaultfds from")
             ->capture_default_str();
     CLI11_PARSE(app, argc, argv);
-    if (*runCommand) return run(arguments);
+    if (*runCommand) {
+        const int code = run(arguments);
+        if (arguments.policy.file.empty()) return code;
+        // A thread that a policy left behind may hold what an orderly exit waits for (the loader's lock), or
+        // use what it destroys.
+        spdlog::shutdown();
+        std::_Exit(code);
+    }
     if (*cureCommand) return cure(arguments);
     return probe(arguments);
 }

@@ -3,6 +3,7 @@
 // The manager executable as the daemon uses it, on a process that looks like QEMU.
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <csignal>
@@ -12,6 +13,7 @@
 #include "memory/manager/protocol.h"
 #include "memory/testing/anatomy.h"
 #include "memory/testing/manager_child.h"
+#include "memory/testing/policy_directory.h"
 #include "memory/testing/subject_process.h"
 
 namespace thermocline::manager {
@@ -121,6 +123,79 @@ TEST(Manager, tellsThatTheVmIsGone) {
     while (!packet.is_null() && packet.at("event") != "gone");
     EXPECT_FALSE(packet.is_null());
     EXPECT_EQ(manager.exitCode(), 0);
+}
+
+class ManagerWithPolicy : public ::testing::Test {
+  protected:
+    /// Attaches with `policy`; returns once `wanted(status)`.
+    template <typename Predicate>
+    Status start(const std::string& policy, std::vector<std::string> options, Predicate&& wanted) {
+        std::vector<std::string> arguments{"--policy", policies_.file(policy), "--policy-dir",
+                                           policies_.path()};
+        for (auto& option : options)
+            arguments.insert(arguments.end(), {"--policy-option", std::move(option)});
+        EXPECT_EQ(subject_.command("fill 1 plain"), "ok");
+        const auto ready = manager_.start(subject_.pid(), arguments);
+        EXPECT_TRUE(ready.at("ok").get<bool>()) << ready;
+        manager_.connect();
+        return await(wanted);
+    }
+    template <typename Predicate>
+    Status await(Predicate&& wanted) {
+        Status status;
+        do
+            status = manager_.call({{"id", 1}, {"method", "status"}}).at("result").get<Status>();
+        while (!wanted(status));
+        return status;
+    }
+    void expectLimitAndDetach() {
+        manager_.call({{"id", 1}, {"method", "set-limit"}, {"params", {{"limit_bytes", 24 * mib}}}});
+        await([](const Status& status) { return status.usedBytes <= 24 * mib; });
+        EXPECT_EQ(subject_.command("verify"), "ok 8192");
+        EXPECT_EQ(manager_.call({{"id", 2}, {"method", "detach"}}).at("result").at("state"), "detached");
+        EXPECT_EQ(manager_.exitCode(), 0);
+        EXPECT_EQ(subject_.command("verify"), "ok 8192");
+    }
+    static bool switchedOff(const Status& status) { return !status.policyNote.empty(); }
+
+    memory::testing::PolicyDirectory policies_;
+    ManagerChild manager_;
+    SubjectProcess subject_{32 * mib, false, {"-m", "32"}};
+};
+
+TEST_F(ManagerWithPolicy, isLoadedWithoutPrivileges) {
+    const auto status =
+        start("window", {"window=30"}, [](const Status& now) { return now.policy == "window"; });
+    EXPECT_EQ(status.policyNote, "");
+    expectLimitAndDetach();
+}
+
+TEST_F(ManagerWithPolicy, thatCannotBeUsedLeavesTheBuiltInOneInCharge) {
+    const auto status = start("window", {"window=0"}, switchedOff);
+    EXPECT_EQ(status.policy, "clock");
+    EXPECT_NE(status.policyNote.find("window: 1 to 86400 seconds"), std::string::npos) << status.policyNote;
+    expectLimitAndDetach();
+}
+
+TEST_F(ManagerWithPolicy, thatNeverComesBackFromLoadingHoldsNothingUp) {
+    const auto status = start("blocks_loading", {}, switchedOff);
+    EXPECT_NE(status.policyNote.find("load() has not returned after 2000 ms"), std::string::npos)
+        << status.policyNote;
+    expectLimitAndDetach();
+}
+
+TEST_F(ManagerWithPolicy, thatSpinsGetsOnlyWhatNobodyElseWants) {
+    start("scripted", {"does=spin-in-tick"}, switchedOff);
+    bool found = false;
+    const auto tasks = "/proc/" + std::to_string(manager_.pid()) + "/task";
+    for (const auto& task : std::filesystem::directory_iterator(tasks)) {
+        const auto comm = memory::readProcFile(task.path().string() + "/comm");
+        if (!comm || *comm != "policy\n") continue;
+        found = true;
+        EXPECT_EQ(::getpriority(PRIO_PROCESS, static_cast<id_t>(std::stoi(task.path().filename()))), 19);
+    }
+    EXPECT_TRUE(found);
+    expectLimitAndDetach();
 }
 
 TEST(Manager, terminationSignalDetaches) {

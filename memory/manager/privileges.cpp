@@ -7,6 +7,7 @@
 #include <pwd.h>
 #include <seccomp.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <array>
@@ -28,13 +29,20 @@ Result<void> forbidCalls() {
           SCMP_SYS(bind), SCMP_SYS(mount), SCMP_SYS(unshare), SCMP_SYS(setns), SCMP_SYS(bpf),
           SCMP_SYS(perf_event_open), SCMP_SYS(keyctl), SCMP_SYS(add_key), SCMP_SYS(request_key),
           SCMP_SYS(pidfd_getfd), SCMP_SYS(userfaultfd), SCMP_SYS(io_uring_setup),
-          // CAP_SYS_NICE is for sched_setaffinity alone:
+          // CAP_SYS_NICE is for sched_setaffinity, and what is allowed of setpriority below:
           SCMP_SYS(sched_setscheduler), SCMP_SYS(sched_setattr), SCMP_SYS(sched_setparam),
-          SCMP_SYS(setpriority), SCMP_SYS(ioprio_set), SCMP_SYS(migrate_pages), SCMP_SYS(move_pages),
-          SCMP_SYS(kill), SCMP_SYS(tkill)}) {
+          SCMP_SYS(ioprio_set), SCMP_SYS(migrate_pages), SCMP_SYS(move_pages), SCMP_SYS(kill),
+          SCMP_SYS(tkill)}) {
         if (const int error = seccomp_rule_add(filter.get(), SCMP_ACT_ERRNO(EPERM), call, 0); error != 0)
             return failErrno(fmt::format("seccomp_rule_add({})", call), -error, ErrorCode::permissionDenied);
     }
+    // A policy's thread that does not come back may be made to wait for all others, which is the lowest of
+    // what setpriority gives.
+    for (const auto& otherwise : {SCMP_A0(SCMP_CMP_NE, PRIO_PROCESS), SCMP_A2(SCMP_CMP_NE, 19)})
+        if (const int error =
+                seccomp_rule_add(filter.get(), SCMP_ACT_ERRNO(EPERM), SCMP_SYS(setpriority), 1, otherwise);
+            error != 0)
+            return failErrno("seccomp_rule_add(setpriority)", -error, ErrorCode::permissionDenied);
     if (const int error = seccomp_load(filter.get()); error != 0)
         return failErrno("seccomp_load", -error, ErrorCode::permissionDenied);
     return {};
