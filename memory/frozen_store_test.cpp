@@ -1017,7 +1017,7 @@ TEST_F(FrozenStoreTest, optionsOutOfRangeAreRefused) {
     options_.directory = directory_ + "/nowhere";
     const auto store = FrozenStore::create(options_);
     ASSERT_FALSE(store);
-    EXPECT_EQ(store.error().code, ErrorCode::systemError);
+    EXPECT_EQ(store.error().code, ErrorCode::invalidArgument);
     EXPECT_NE(store.error().message.find("nowhere"), std::string::npos);
 }
 

@@ -101,7 +101,10 @@ def test_by_command_line(thermocline, guest, tmp_path):
     plot = tmp_path / "heat.svg"
     assert ctl("heat", guest.name, "--plot", str(plot)).code == 0
     assert xml.etree.ElementTree.parse(plot).getroot().tag.endswith("svg")
-    refused_by_cli(thermocline, USAGE, "heat", guest.name, "--plot", str(tmp_path / "heat.png"))
+    image = tmp_path / "heat.png"
+    assert ctl("heat", guest.name, "--plot", str(image)).code == 0
+    assert image.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    refused_by_cli(thermocline, USAGE, "heat", guest.name, "--plot", str(tmp_path / "heat.jpeg"))
     refused_by_cli(thermocline, FAILURE, "heat", guest.name, "--plot", str(tmp_path / "missing" / "heat.svg"))
 
     assert ctl("proactive", guest.name, "off").out.strip() == f"{guest.name}: proactive off"
