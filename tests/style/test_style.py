@@ -53,4 +53,4 @@ def test_every_dependency_has_kinds_and_a_reason():
         if not line.strip() or line.startswith("#"):
             continue
         package, kinds, reason = (part.strip() for part in line.split("|"))
-        assert package and set(kinds.split()) <= {"build", "run", "test", "fuzz"} and kinds and reason, line
+        assert package and set(kinds.split()) <= {"build", "run", "test", "fuzz", "cloud"} and kinds and reason, line

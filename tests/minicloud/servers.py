@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Servers, hosts and flavors as a person sees them through Nova's API."""
+
+import time
+
+from testbed.deadline import Deadline
+
+from .errors import CloudError
+from .images import IMAGE, find_image
+from .rest import ApiError, Rest
+
+
+class Servers:
+    """Of one cloud. Not thread-safe."""
+
+    def __init__(self, state):
+        self.rest = Rest(state.password)
+
+    def nova(self, method, path, body=None):
+        """Nova's answer. ApiError where it says no."""
+        return self.rest.call("nova-api", method, f"/v2.1{path}", body)
+
+    def create(self, name, flavor="m128", image=None):
+        """Returns the server's id at once; image: an id, or IMAGE."""
+        image = image or find_image(self.rest, IMAGE)["id"]
+        return self.nova("POST", "/servers", {"server": {"name": name, "flavorRef": flavor, "imageRef": image,
+                                                         "networks": "none"}})["server"]["id"]
+
+    def show(self, server):
+        """None where it is gone."""
+        try:
+            return self.nova("GET", f"/servers/{server}")["server"]
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def list(self):
+        """All of them, with details."""
+        return self.nova("GET", "/servers/detail")["servers"]
+
+    def wait_for(self, server, status, seconds=120.0):
+        """Until its status is this one and no task is under way; returns it. CloudError, with the server's fault, for ERROR.
+        Nova's API tells nobody of changes: it is asked."""
+        deadline = Deadline(seconds)
+        while True:
+            found = self.show(server)
+            now = "DELETED" if found is None else found["status"]
+            if now == status and (found is None or found["OS-EXT-STS:task_state"] is None):
+                return found
+            if now == "ERROR" and status != "ERROR":
+                raise CloudError(f"server {server}: {found.get('fault', {}).get('message', 'ERROR, and no word why')}")
+            if deadline.over:
+                raise CloudError(f"server {server} is {now} after {seconds:.0f} s, not {status}")
+            time.sleep(0.1)
+
+    def act(self, server, action, argument=None):
+        """os-stop, os-start, reboot, ..."""
+        return self.nova("POST", f"/servers/{server}/action", {action: argument})
+
+    def console(self, server):
+        """What the guest has said so far."""
+        return self.act(server, "os-getConsoleOutput", {"length": None})["output"]
+
+    def delete(self, server, seconds=60.0):
+        """Returns when it is gone; does nothing where it is gone already."""
+        try:
+            self.nova("DELETE", f"/servers/{server}")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+        self.wait_for(server, "DELETED", seconds)
+
+    def compute_service(self):
+        """nova-compute's record: state, status, updated_at. None where it has never reported."""
+        found = self.nova("GET", "/os-services?binary=nova-compute")["services"]
+        return found[0] if found else None
+
+    def hypervisors(self):
+        """With their details, one for each compute host."""
+        return self.nova("GET", "/os-hypervisors/detail")["hypervisors"]
+
+    def diagnostics(self, server, version="compute 2.90"):
+        """`server show --diagnostics`."""
+        return self.rest.call("nova-api", "GET", f"/v2.1/servers/{server}/diagnostics", version=version)
+
+    def providers(self):
+        """Resource providers in placement: one for each compute host that has ever reported."""
+        return self.rest.call("placement", "GET", "/resource_providers", version="placement 1.39")["resource_providers"]
+
+    def provider(self):
+        """The compute host's: uuid and generation."""
+        return self.providers()[0]
+
+    def memory_inventory(self):
+        """What placement believes of the host's MEMORY_MB: total, reserved, allocation_ratio, ..."""
+        path = f"/resource_providers/{self.provider()['uuid']}/inventories"
+        return self.rest.call("placement", "GET", path, version="placement 1.39")["inventories"]["MEMORY_MB"]
+
+    def traits(self):
+        """Of the compute host."""
+        path = f"/resource_providers/{self.provider()['uuid']}/traits"
+        return set(self.rest.call("placement", "GET", path, version="placement 1.39")["traits"])
