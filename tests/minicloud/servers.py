@@ -62,14 +62,15 @@ class Servers:
         """What the guest has said so far."""
         return self.act(server, "os-getConsoleOutput", {"length": None})["output"]
 
-    def delete(self, server, seconds=60.0):
-        """Returns when it is gone; does nothing where it is gone already."""
+    def delete(self, server, seconds=60.0, wait=True):
+        """Returns when it is gone, or at once; does nothing where it is gone already."""
         try:
             self.nova("DELETE", f"/servers/{server}")
         except ApiError as error:
             if error.status != 404:
                 raise
-        self.wait_for(server, "DELETED", seconds)
+        if wait:
+            self.wait_for(server, "DELETED", seconds)
 
     def compute_service(self):
         """nova-compute's record: state, status, updated_at. None where it has never reported."""

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""thermoclined as the driver needs it (docs/dbus.md). Each call is a connection of its own: nothing to keep alive, nothing that a
+restart of daemon or bus breaks."""
+
+from dataclasses import dataclass, fields
+
+from jeepney import DBusAddress
+
+from .bus import BusConnection
+from .errors import DaemonError, DaemonRefusal
+
+_NAME = "org.thermocline1"
+_ROOT = "/org/thermocline1"
+_DOMAIN = "org.thermocline1.Domain"
+_MANAGER = DBusAddress(_ROOT, _NAME, "org.thermocline1.Manager")
+_OBJECTS = DBusAddress(_ROOT, _NAME, "org.freedesktop.DBus.ObjectManager")
+_PYTHON_TYPES = {"s": str, "t": int, "d": float, "b": bool}
+
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one domain, read at one moment. Sizes in bytes; stall_ratio from 0 to 1, of the last second; stall in nanoseconds."""
+
+    state: str
+    memory: int
+    resident: int
+    staged: int
+    cold: int
+    store: int
+    frozen: int
+    metadata: int
+    used: int
+    limit: int
+    limit_met: bool
+    stall_ratio: float
+    stall: int
+    mechanism: str
+
+
+_PROPERTIES = {
+    "state": ("State", "s"), "memory": ("MemoryBytes", "t"), "resident": ("ResidentBytes", "t"), "staged": ("StagedBytes", "t"),
+    "cold": ("ColdBytes", "t"), "store": ("StoreBytes", "t"), "frozen": ("FrozenBytes", "t"), "metadata": ("MetadataBytes", "t"),
+    "used": ("UsedBytes", "t"), "limit": ("LimitBytes", "t"), "limit_met": ("LimitMet", "b"), "stall_ratio": ("StallRatio", "d"),
+    "stall": ("StallNanoseconds", "t"), "mechanism": ("Mechanism", "s")}
+assert set(_PROPERTIES) == {field.name for field in fields(Figures)}
+
+
+class Daemon:
+    """Thread-safe: it keeps no state. DaemonError where the daemon cannot be asked."""
+
+    def __init__(self, bus_address):
+        self._bus_address = bus_address
+
+    def figures(self, seconds):
+        """{UUID of a domain: Figures} of all domains that libvirt knows."""
+        with BusConnection(self._bus_address, seconds) as bus:
+            objects = _one(bus.call(_OBJECTS, "GetManagedObjects"), dict, "GetManagedObjects")
+        found = {}
+        for path, interfaces in objects.items():
+            if isinstance(interfaces, dict) and _DOMAIN in interfaces:
+                found[path.rsplit("/", 1)[1].replace("_", "-")] = _figures(path, interfaces[_DOMAIN])
+        return found
+
+    def domain_figures(self, uuid, seconds):
+        """Figures of one domain. DaemonRefusal where the daemon does not know it."""
+        with BusConnection(self._bus_address, seconds) as bus:
+            return self._domain_figures(bus, self._lookup(bus, uuid))
+
+    def apply(self, uuid, settings, seconds):
+        """Attaches to the running domain and sets what Settings say; returns its Figures. What is so already, for example
+        because the daemon has read the domain's metadata, is left so."""
+        with BusConnection(self._bus_address, seconds) as bus:
+            domain = self._lookup(bus, uuid)
+            try:
+                bus.call(domain, "Attach")
+            except DaemonRefusal as refusal:
+                if refusal.name != "AlreadyAttached":
+                    raise
+            if settings.limit:
+                bus.call(domain, "SetLimit", "t", (settings.limit,))
+            if settings.max_stall:
+                bus.call(domain, "SetProactive", "dt", (settings.max_stall, settings.min_resident))
+            return self._domain_figures(bus, domain)
+
+    @staticmethod
+    def _lookup(bus, uuid):
+        path = _one(bus.call(_MANAGER, "LookupByUuid", "s", (uuid,)), str, "LookupByUuid")
+        return DBusAddress(path, _NAME, _DOMAIN)
+
+    @staticmethod
+    def _domain_figures(bus, domain):
+        properties = DBusAddress(domain.object_path, _NAME, "org.freedesktop.DBus.Properties")
+        return _figures(domain.object_path, _one(bus.call(properties, "GetAll", "s", (_DOMAIN,)), dict, "GetAll"))
+
+
+def _one(body, kind, method):
+    if len(body) != 1 or not isinstance(body[0], kind):
+        raise DaemonError(f"the answer to {method} is not of the type that it should be: {body!r:.200}")
+    return body[0]
+
+
+def _figures(path, properties):
+    values = {}
+    for field, (name, signature) in _PROPERTIES.items():
+        value = properties.get(name)
+        if not (isinstance(value, tuple) and value[0] == signature and isinstance(value[1], _PYTHON_TYPES[signature])):
+            raise DaemonError(f"{path}: {name} should be of type {signature} and is {value!r}; the daemon and this driver do not fit together")
+        values[field] = value[1]
+    return Figures(**values)

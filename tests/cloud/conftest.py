@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the tests on a real OpenStack: one cloud for all of them, with our driver in its nova-compute, and a thermoclined
+beside its libvirtd. What is started is ended, also where a test fails."""
+
+import pytest
+
+from testbed.interrupts import signals_as_exceptions
+from testbed.run_dir import run_directory
+
+from .overcommitted_cloud import OvercommittedCloud
+
+
+@pytest.fixture(scope="session")
+def _overcommitted():
+    with signals_as_exceptions(), run_directory() as folder, OvercommittedCloud(folder) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def cloud(_overcommitted):
+    """The cloud, up, with the daemon running and no server; servers and changed settings are gone after the test."""
+    yield _overcommitted
+    _overcommitted.put_right()

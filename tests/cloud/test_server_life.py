@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server whose flavor carries a policy, from its creation to its end."""
+
+import pytest
+
+from minicloud.errors import CloudError
+from minicloud.images import copy_image
+from minicloud.rest import ApiError
+from testbed.sizes import MIB
+
+
+def test_a_server_is_attached_before_its_kernel_is_up_and_shows_its_figures(cloud):
+    flavor = cloud.flavor("limited", 256, policy="limit", limit="40%")
+    server = cloud.servers.create("limited", flavor)
+    cloud.servers.wait_for(server, "ACTIVE")
+    figures = cloud.wait_for_figures(server, "attached", lambda figures: figures["State"] == "attached", 30)
+    assert '"ready"' not in cloud.servers.console(server)
+    assert cloud.metadata(server) == f"<overcommit limit=\"{256 * MIB * 40 // 100}\"/>"
+    guest = cloud.booted(server)
+    guest.request(f"fill {150 * MIB} 7 10", seconds=180)
+    figures = cloud.wait_for_figures(server, "limit", lambda figures: figures["LimitMet"] and figures["ColdBytes"] > 60 * MIB, 90)
+    assert figures["LimitBytes"] == 256 * MIB * 40 // 100
+    shown = cloud.servers.diagnostics(server, "compute 2.1")
+    assert shown["thermocline_limit"] == figures["LimitBytes"] // 1024
+    assert shown["thermocline_memory"] == 256 * 1024
+    assert 60 * 1024 < shown["thermocline_cold"] <= 256 * 1024
+    assert 0 < shown["thermocline_resident"] <= shown["thermocline_limit"]
+    assert shown["thermocline_stall_ms"] >= 0
+    assert guest.request("verify", seconds=300)["ok"]
+    guest.close()
+    assert f"thermocline.attach" in cloud.log()
+
+
+def test_a_server_is_overcommitted_again_after_it_was_stopped_and_started(cloud):
+    server = cloud.servers.create("again", cloud.flavor("again", 128, limit="96MiB"))
+    cloud.servers.wait_for(server, "ACTIVE")
+    cloud.wait_for_figures(server, "the limit", lambda figures: figures["LimitBytes"] == 96 * MIB)
+    cloud.servers.act(server, "os-stop")
+    cloud.servers.wait_for(server, "SHUTOFF")
+    cloud.servers.act(server, "os-start")
+    cloud.servers.wait_for(server, "ACTIVE")
+    figures = cloud.wait_for_figures(server, "the limit", lambda figures: figures["State"] == "attached" and figures["LimitBytes"] == 96 * MIB)
+    assert figures["Running"]
+
+
+def test_a_server_without_a_policy_is_left_alone(cloud):
+    server = cloud.servers.create("plain", "m128")
+    cloud.servers.wait_for(server, "ACTIVE")
+    assert cloud.metadata(server) is None
+    assert cloud.figures(server)["State"] == "detached"
+
+
+def test_a_bad_extra_spec_is_refused_by_the_api(cloud):
+    with pytest.raises(ApiError) as refused:
+        cloud.flavor("bad", 128, max_stall="60%")
+    assert refused.value.status == 400
+    assert refused.value.message == ("thermocline:max_stall=60%: it is out of range; it may be a share of time from 0.01% to 50% "
+                                     "(0.5% or 0.005)")
+
+
+def test_a_limit_that_does_not_suit_the_flavor_is_the_servers_fault_message(cloud):
+    server = cloud.servers.create("too-much", cloud.flavor("too-much", 128, limit="1GiB"))
+    with pytest.raises(CloudError, match="thermocline:limit=1GiB: 1024 MiB is not between 16 MiB and the flavor's 128 MiB"):
+        cloud.servers.wait_for(server, "ACTIVE")
+
+
+def test_an_image_asks_and_must_not_contradict_the_flavor(cloud):
+    image = copy_image(cloud.servers.rest, "asks", thermocline_limit="100MiB")
+    server = cloud.servers.create("by-image", "m128", image)
+    cloud.servers.wait_for(server, "ACTIVE")
+    assert cloud.metadata(server) == f"<overcommit limit=\"{100 * MIB}\"/>"
+    other = cloud.servers.create("contradicts", cloud.flavor("other", 128, limit="90MiB"), image)
+    with pytest.raises(CloudError, match="thermocline_limit=100MiB contradicts the flavor's thermocline:limit=90MiB"):
+        cloud.servers.wait_for(other, "ACTIVE")
