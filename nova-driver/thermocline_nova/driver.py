@@ -48,13 +48,15 @@ class ThermoclineDriver(libvirt_driver.LibvirtDriver):
             self._notices.warn("refused", {"server": instance.uuid, "reason": str(error)})
             raise exception.InstanceUnacceptable(instance_id=instance.uuid, reason=str(error)) from None
 
-    def migrate_disk_and_power_off(self, context, instance, dest, flavor, *arguments, **named):
+    def migrate_disk_and_power_off(self, context, instance, dest, flavor, network_info, block_device_info=None, timeout=0,
+                                   retry_interval=0):
         """Also refuses a resize to a flavor that asks for what cannot be, while the server still runs as it was."""
         try:
             _settings_of(instance, flavor)
         except BadSetting as error:
             raise exception.InstanceFaultRollback(exception.ResizeError(reason=str(error))) from None
-        return super().migrate_disk_and_power_off(context, instance, dest, flavor, *arguments, **named)
+        return super().migrate_disk_and_power_off(context, instance, dest, flavor, network_info, block_device_info, timeout,
+                                                  retry_interval)
 
     def _get_guest_config(self, instance, *arguments, **named):
         """With the domain's metadata, each time that Nova defines it: create, start, rebuild, resize, unshelve, evacuate."""
@@ -72,16 +74,15 @@ class ThermoclineDriver(libvirt_driver.LibvirtDriver):
 
     def _create_guest(self, context, xml, instance, *arguments, **named):
         guest = super()._create_guest(context, xml, instance, *arguments, **named)
-        if OvercommitMetadata.is_in(xml):
+        if self._settings_or_none(instance) and OvercommitMetadata.is_in(xml):
             self._attach_soon(instance)
         return guest
 
-    def post_live_migration_at_destination(self, context, instance, *arguments, **named):
+    def post_live_migration_at_destination(self, context, instance, network_info, block_migration=False, block_device_info=None):
         """Also attaches here: the metadata has come along with the domain."""
-        result = super().post_live_migration_at_destination(context, instance, *arguments, **named)
-        if OvercommitMetadata.is_in(self._host.get_guest(instance).get_xml_desc()):
+        super().post_live_migration_at_destination(context, instance, network_info, block_migration, block_device_info)
+        if self._settings_or_none(instance) and OvercommitMetadata.is_in(self._host.get_guest(instance).get_xml_desc()):
             self._attach_soon(instance)
-        return result
 
     def update_provider_tree(self, provider_tree, nodename, allocations=None):
         """As the parent's; then MEMORY_MB and traits as the daemon's figures say, where it answers."""
@@ -191,4 +192,5 @@ class ThermoclineDriver(libvirt_driver.LibvirtDriver):
 def _settings_of(instance, flavor):
     image = {key[len(_IMAGE_IN_SYSTEM_METADATA):]: value for key, value in (instance.system_metadata or {}).items()
              if key.startswith(_IMAGE_IN_SYSTEM_METADATA + IMAGE_PREFIX)}
-    return read_settings(flavor.extra_specs or {}, image, flavor.memory_mb * MIB)
+    specs = flavor.extra_specs if "extra_specs" in flavor else {}
+    return read_settings(specs or {}, image, flavor.memory_mb * MIB)

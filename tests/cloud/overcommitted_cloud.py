@@ -2,6 +2,7 @@
 """A cloud whose nova-compute runs our driver, and a thermoclined that sees the cloud's libvirtd."""
 
 import contextlib
+import dataclasses
 import os
 import subprocess
 
@@ -30,6 +31,7 @@ class OvercommittedCloud:
         self._folder = folder
         self.cloud = Cloud(State(kept or folder / "cloud"), print)
         self.client = None
+        self._changed = False
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
@@ -68,10 +70,24 @@ class OvercommittedCloud:
         self.client.wait_for_manager_property("HypervisorState", "connected")
 
     def put_right(self):
-        """After a test: no servers, and a daemon."""
+        """After a test: no servers, a daemon, and the driver's first settings."""
         if self.daemon.process is None:
             self.start_daemon()
         self.delete_servers()
+        if self._changed:
+            self.reconfigure()
+
+    def reconfigure(self, **options):
+        """Restarts nova-compute with fields of Options changed; without any, as it was at first."""
+        self._changed = bool(options)
+        self.cloud.restart("nova-compute", dataclasses.replace(self.options, **options))
+
+    def wait_for_capacity(self, what, condition, seconds=60.0):
+        """The MEMORY_MB inventory at the first look when condition(capacity in MiB) holds. Placement tells nobody."""
+        def looks():
+            inventory = self.servers.memory_inventory()
+            return inventory if condition(inventory["total"] - inventory["reserved"]) else None
+        return wait_until(f"capacity in Placement: {what}", looks, seconds)
 
     def delete_servers(self):
         """All of them, side by side."""

@@ -51,6 +51,11 @@ class PrivateBus:
     def __exit__(self, *_):
         self._process.end()
 
+    @property
+    def process(self):
+        """For tests that stop it and let it go on."""
+        return self._process
+
 
 class SystemBus:
     """The host's own, where its policy lets us own the project's name and nobody does yet. Same shape as PrivateBus."""

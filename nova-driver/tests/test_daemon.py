@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the driver makes of the daemon and the bus, well and ill."""
+
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from thermocline_nova.daemon import Daemon
+from thermocline_nova.errors import DaemonError, DaemonRefusal
+from thermocline_nova.settings import Settings
+
+from .conftest import UUID
+from .fake_daemon import ATTACHED, HANG, MIB, FakeDaemon, Refusal
+
+OTHER = "00000000-0000-4000-8000-000000000001"
+
+
+def test_figures_of_all_domains(bus, fake):
+    fake.domains[OTHER] = {**ATTACHED, "State": ("s", "detached"), "UsedBytes": ("t", 0)}
+    figures = Daemon(bus.address).figures(2.0)
+    assert figures.keys() == {UUID, OTHER}
+    assert (figures[UUID].state, figures[UUID].cold, figures[UUID].limit_met, figures[UUID].stall_ratio) == (
+        "attached", 300 * MIB, True, 0.002)
+    assert (figures[OTHER].state, figures[OTHER].used) == ("detached", 0)
+
+
+def test_many_domains_need_more_than_one_packet(bus, fake):
+    for index in range(300):
+        fake.domains[f"00000000-0000-4000-8000-{index:012}"] = dict(ATTACHED)
+    assert len(Daemon(bus.address).figures(5.0)) == 301
+
+
+def test_apply_attaches_and_sets_what_is_asked_for(bus, fake):
+    figures = Daemon(bus.address).apply(UUID, Settings(limit=200 * MIB, max_stall=0.005, min_resident=64 * MIB), 2.0)
+    assert [(method, body) for method, _, body in fake.calls] == [
+        ("LookupByUuid", (UUID,)), ("Attach", ()), ("SetLimit", (200 * MIB,)), ("SetProactive", (0.005, 64 * MIB)),
+        ("GetAll", ("org.thermocline1.Domain",))]
+    assert figures.limit == 200 * MIB
+
+
+def test_apply_sets_nothing_that_is_not_asked_for(bus, fake):
+    Daemon(bus.address).apply(UUID, Settings(), 2.0)
+    assert [method for method, _, _ in fake.calls] == ["LookupByUuid", "Attach", "GetAll"]
+
+
+def test_a_domain_that_is_attached_already_is_no_failure(bus, fake):
+    def refuse(_uuid, _body):
+        raise Refusal("AlreadyAttached", "it is attached")
+    fake.behaviour["Attach"] = refuse
+    assert Daemon(bus.address).apply(UUID, Settings(limit=200 * MIB), 2.0).state == "attached"
+    fake.wait_for_call("SetLimit")
+
+
+def test_a_refusal_has_its_name_and_message(bus, fake):
+    def refuse(_uuid, _body):
+        raise Refusal("NotSupported", "its memory is locked; unlock it")
+    fake.behaviour["Attach"] = refuse
+    with pytest.raises(DaemonRefusal) as refused:
+        Daemon(bus.address).apply(UUID, Settings(limit=200 * MIB), 2.0)
+    assert (refused.value.name, refused.value.message) == ("NotSupported", "its memory is locked; unlock it")
+
+
+def test_an_unknown_domain_is_a_refusal(bus, fake):
+    with pytest.raises(DaemonRefusal) as refused:
+        Daemon(bus.address).domain_figures(OTHER, 2.0)
+    assert refused.value.name == "NoSuchDomain"
+
+
+def test_no_daemon_on_the_bus(bus):
+    with pytest.raises(DaemonError, match="thermoclined does not run"):
+        Daemon(bus.address).figures(2.0)
+
+
+def test_no_bus(tmp_path):
+    with pytest.raises(DaemonError, match="cannot be used"):
+        Daemon(f"unix:path={tmp_path}/none").figures(2.0)
+
+
+def test_an_address_that_is_none(tmp_path):
+    with pytest.raises(DaemonError, match="the message bus nonsense cannot be used"):
+        Daemon("nonsense").figures(2.0)
+
+
+def _takes_between(least, most, function):
+    began = time.monotonic()
+    with pytest.raises(DaemonError, match="no answer|within|timed out"):
+        function()
+    assert least <= time.monotonic() - began < most
+
+
+def test_a_daemon_that_hangs_costs_no_more_than_the_timeout(bus, fake):
+    fake.behaviour["GetManagedObjects"] = lambda *_: HANG
+    _takes_between(0.3, 1.5, lambda: Daemon(bus.address).figures(0.3))
+
+
+def test_a_daemon_that_hangs_half_way_through_costs_no_more_than_the_timeout(bus, fake):
+    fake.behaviour["SetLimit"] = lambda *_: HANG
+    _takes_between(0.3, 1.5, lambda: Daemon(bus.address).apply(UUID, Settings(limit=200 * MIB), 0.3))
+
+
+def test_a_bus_that_hangs_costs_no_more_than_the_timeout(bus, fake):
+    bus.process.send_signal(signal.SIGSTOP)
+    _takes_between(0.3, 1.5, lambda: Daemon(bus.address).figures(0.3))
+
+
+def test_what_answers_no_login_costs_no_more_than_the_timeout(tmp_path):
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(f"{tmp_path}/deaf")
+        deaf.listen()
+        _takes_between(0.3, 1.5, lambda: Daemon(f"unix:path={tmp_path}/deaf").figures(0.3))
+
+
+def test_a_daemon_that_is_killed_while_it_owes_an_answer(bus, fake):
+    fake.behaviour["GetManagedObjects"] = lambda *_: HANG
+    failures = []
+
+    def ask():
+        try:
+            Daemon(bus.address).figures(20.0)
+        except DaemonError as error:
+            failures.append(str(error))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    fake.wait_for_call("GetManagedObjects")
+    fake.kill()
+    asking.join(10.0)
+    assert len(failures) == 1 and "does not run" in failures[0]
+
+
+def test_a_bus_that_ends_while_it_owes_an_answer(bus, fake):
+    fake.behaviour["GetManagedObjects"] = lambda *_: HANG
+    threading.Thread(target=lambda: (fake.wait_for_call("GetManagedObjects"), bus.process.kill())).start()
+    with pytest.raises(DaemonError, match="is gone"):
+        Daemon(bus.address).figures(20.0)
+
+
+@pytest.mark.parametrize("name, wrong", [
+    ("UsedBytes", ("s", "many")), ("UsedBytes", ("i", 5)), ("LimitMet", ("u", 1)), ("State", ("t", 1)), ("StallRatio", ("t", 0)),
+    ("ColdBytes", ("d", 1.0))])
+def test_a_property_of_the_wrong_type_is_named(bus, fake, name, wrong):
+    fake.domains[UUID][name] = wrong
+    with pytest.raises(DaemonError, match=f"{name} should be of type"):
+        Daemon(bus.address).figures(2.0)
+    with pytest.raises(DaemonError, match=f"{name} should be of type"):
+        Daemon(bus.address).domain_figures(UUID, 2.0)
+
+
+def test_a_property_that_is_missing_is_named(bus, fake):
+    del fake.domains[UUID]["MemoryBytes"]
+    with pytest.raises(DaemonError, match="MemoryBytes should be of type t and is None"):
+        Daemon(bus.address).figures(2.0)
+
+
+@pytest.mark.parametrize("method, answer, call", [
+    ("GetManagedObjects", ("s", ("nothing",)), lambda daemon: daemon.figures(2.0)),
+    ("GetManagedObjects", (None, ()), lambda daemon: daemon.figures(2.0)),
+    ("LookupByUuid", ("u", (7,)), lambda daemon: daemon.domain_figures(UUID, 2.0)),
+    ("GetAll", ("ss", ("a", "b")), lambda daemon: daemon.domain_figures(UUID, 2.0))])
+def test_an_answer_of_the_wrong_type_is_named(bus, fake, method, answer, call):
+    fake.behaviour[method] = lambda *_: answer
+    with pytest.raises(DaemonError, match=f"the answer to {method} is not of the type"):
+        call(Daemon(bus.address))
+
+
+def test_objects_that_are_no_domains_are_passed_over(bus, fake):
+    fake.behaviour["GetManagedObjects"] = lambda *_: ("a{oa{sa{sv}}}", ({"/org/thermocline1/other": {"org.example": {}}},))
+    assert Daemon(bus.address).figures(2.0) == {}
+
+
+def test_a_daemon_that_comes_back_is_found(bus):
+    daemon = Daemon(bus.address)
+    with pytest.raises(DaemonError):
+        daemon.figures(2.0)
+    with FakeDaemon(bus.address, {UUID: dict(ATTACHED)}):
+        assert daemon.figures(2.0).keys() == {UUID}
