@@ -4,7 +4,7 @@ wants. test_fake_daemon.py holds it to dbus/*.xml; tests/cloud is the same drive
 
 import threading
 
-from jeepney import HeaderFields, MessageType, new_error, new_method_return
+from jeepney import DBusAddress, HeaderFields, MessageType, new_error, new_method_return, new_signal
 from jeepney.bus_messages import message_bus
 from jeepney.io.blocking import open_dbus_connection
 
@@ -52,6 +52,12 @@ class FakeDaemon:
             return  # it was killed before
         self._thread.join()
         self._connection.close()
+
+    def signal_change(self, uuid, **properties):
+        """Changes a domain's properties, {name: (signature, value)}, and says so on the bus."""
+        self.domains[uuid].update(properties)
+        emitter = DBusAddress(path(uuid), NAME, "org.freedesktop.DBus.Properties")
+        self._connection.send(new_signal(emitter, "PropertiesChanged", "sa{sv}as", (DOMAIN, properties, [])))
 
     def wait_for_call(self, method, seconds=10.0):
         """Until that method has been called; the call."""

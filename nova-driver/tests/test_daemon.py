@@ -53,6 +53,35 @@ def test_a_domain_that_is_attached_already_is_no_failure(bus, fake):
     fake.wait_for_call("SetLimit")
 
 
+def test_a_domain_that_the_daemon_does_not_see_running_yet_is_waited_for(bus, fake):
+    running = threading.Event()
+
+    def attach(_uuid, _body):
+        if not running.is_set():
+            raise Refusal("DomainNotRunning", "start it first")
+        return None, ()
+
+    def start():
+        fake.wait_for_call("Attach")
+        running.set()
+        fake.signal_change(UUID, Running=("b", True))
+
+    fake.behaviour["Attach"] = attach
+    starting = threading.Thread(target=start)
+    starting.start()
+    assert Daemon(bus.address).apply(UUID, Settings(), 10.0).state == "attached"
+    starting.join()
+    assert [method for method, _, _ in fake.calls].count("Attach") == 2
+
+
+def test_a_domain_that_does_not_start_is_given_up(bus, fake):
+    def attach(_uuid, _body):
+        raise Refusal("DomainNotRunning", "start it first")
+    fake.behaviour["Attach"] = attach
+    _takes_between(0.3, 1.5, lambda: Daemon(bus.address).apply(UUID, Settings(), 0.3))
+    assert [method for method, _, _ in fake.calls].count("Attach") == 1
+
+
 def test_a_refusal_has_its_name_and_message(bus, fake):
     def refuse(_uuid, _body):
         raise Refusal("NotSupported", "its memory is locked; unlock it")

@@ -30,7 +30,7 @@ def notices(monkeypatch):
     notifier = mock.Mock()
     for priority in ("info", "warn"):
         getattr(notifier, priority).side_effect = lambda _context, event, payload, priority=priority: sent.append((priority, event, payload))
-    monkeypatch.setattr("nova.rpc.get_notifier", lambda *_: notifier)
+    monkeypatch.setattr("nova.rpc.LEGACY_NOTIFIER", mock.Mock(prepare=lambda publisher_id: notifier))
     return sent
 
 
@@ -319,9 +319,7 @@ def test_a_server_that_migrated_here_is_attached(driver, monkeypatch, fake):
 
 
 def test_a_notification_that_cannot_be_sent_stops_nothing(driver, monkeypatch, caplog):
-    def broken(*_):
-        raise RuntimeError("no RPC")
-    monkeypatch.setattr("nova.rpc.get_notifier", broken)
+    monkeypatch.setattr("nova.rpc.LEGACY_NOTIFIER", mock.Mock(prepare=mock.Mock(side_effect=RuntimeError("no RPC"))))
     with pytest.raises(exception.InstanceUnacceptable):
         driver.prepare_for_spawn(_instance({"thermocline:limit": "0"}))
     assert _warnings(caplog, "thermocline.refused could not be sent")

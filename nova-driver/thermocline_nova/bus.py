@@ -27,6 +27,7 @@ class BusConnection:
         self._deadline = time.monotonic() + seconds
         self._parser = Parser()
         self._serial = 0
+        self._signals = 0
         self._socket = None
 
     def __enter__(self):
@@ -52,6 +53,23 @@ class BusConnection:
         """The reply's body, a tuple. DaemonRefusal where the answer is one of the daemon's errors."""
         return self._send(new_method_call(address, method, signature, arguments), f"{address.interface}.{method}")
 
+    def watch(self, rule):
+        """From here on signals that match the rule are kept for wait_for_signal()."""
+        self._send(message_bus.AddMatch(rule), "AddMatch")
+
+    def wait_for_signal(self, what):
+        """Until one that is watched has come since the last call; it may have come in already. `what` is waited for, in the words of
+        the error that says that it did not come in time."""
+        if not self._signals:
+            try:
+                while not self._signals:
+                    self._count(self._next_message(what))
+            except TimeoutError:
+                raise DaemonError(f"{what} did not happen within {self._seconds:g} s") from None
+            except OSError as error:
+                raise DaemonError(f"the message bus {self._address} is gone: {error}") from None
+        self._signals = 0
+
     def _log_in(self):
         authenticator = Authenticator()
         for data in authenticator:
@@ -76,15 +94,27 @@ class BusConnection:
 
     def _reply_to(self, serial, what):
         while True:
+            message = self._next_message(what)
+            if message.header.fields.get(HeaderFields.reply_serial) == serial:
+                return message
+            self._count(message)
+
+    def _next_message(self, what):
+        while True:
             try:
                 message = self._parser.get_next_message()
             except Exception as error:  # whatever a broken message does to the parser
-                raise DaemonError(f"the answer to {what} is no D-Bus message: {error!r}") from None
-            if message is None:
-                self._arm()
-                self._parser.add_data(self._receive())
-            elif message.header.fields.get(HeaderFields.reply_serial) == serial:
+                raise DaemonError(f"what came instead of {what} is no D-Bus message: {error!r}") from None
+            if message is not None:
                 return message
+            self._arm()
+            self._parser.add_data(self._receive())
+
+    def _count(self, message):
+        # The bus's own NameAcquired comes unasked.
+        fields = message.header.fields
+        if message.header.message_type is MessageType.signal and fields.get(HeaderFields.interface) != "org.freedesktop.DBus":
+            self._signals += 1
 
     def _receive(self):
         data = self._socket.recv(1 << 16)

@@ -4,7 +4,7 @@ restart of daemon or bus breaks."""
 
 from dataclasses import dataclass, fields
 
-from jeepney import DBusAddress
+from jeepney import DBusAddress, MatchRule
 
 from .bus import BusConnection
 from .errors import DaemonError, DaemonRefusal
@@ -71,17 +71,28 @@ class Daemon:
         """Attaches to the running domain and sets what Settings say; returns its Figures. What is so already, for example
         because the daemon has read the domain's metadata, is left so."""
         with BusConnection(self._bus_address, seconds) as bus:
+            bus.watch(MatchRule(type="signal", sender=_NAME))
             domain = self._lookup(bus, uuid)
-            try:
-                bus.call(domain, "Attach")
-            except DaemonRefusal as refusal:
-                if refusal.name != "AlreadyAttached":
-                    raise
+            self._attach(bus, domain)
             if settings.limit:
                 bus.call(domain, "SetLimit", "t", (settings.limit,))
             if settings.max_stall:
                 bus.call(domain, "SetProactive", "dt", (settings.max_stall, settings.min_resident))
             return self._domain_figures(bus, domain)
+
+    @staticmethod
+    def _attach(bus, domain):
+        """libvirt has told the driver, not yet the daemon, that the domain runs: that comes with a signal of the daemon's."""
+        while True:
+            try:
+                bus.call(domain, "Attach")
+                return
+            except DaemonRefusal as refusal:
+                if refusal.name == "AlreadyAttached":
+                    return
+                if refusal.name != "DomainNotRunning":
+                    raise
+            bus.wait_for_signal("the domain's start, as thermoclined sees it,")
 
     @staticmethod
     def _lookup(bus, uuid):

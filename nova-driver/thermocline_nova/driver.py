@@ -18,7 +18,7 @@ from .errors import BadSetting, DaemonError, DaemonRefusal
 from .host_memory import available_mb
 from .metadata import OvercommitMetadata
 from .notices import Notices
-from .settings import IMAGE_PREFIX, MIB, read_settings
+from .settings import FLAVOR_PREFIX, IMAGE_PREFIX, MIB, read_settings
 
 CONF = nova.conf.CONF
 LOG = log.getLogger(__name__)
@@ -190,7 +190,10 @@ class ThermoclineDriver(libvirt_driver.LibvirtDriver):
 
 
 def _settings_of(instance, flavor):
-    image = {key[len(_IMAGE_IN_SYSTEM_METADATA):]: value for key, value in (instance.system_metadata or {}).items()
+    """None where nothing is asked for: nothing else of the objects is looked at then."""
+    metadata = instance.system_metadata if "system_metadata" in instance else None
+    image = {key[len(_IMAGE_IN_SYSTEM_METADATA):]: value for key, value in (metadata or {}).items()
              if key.startswith(_IMAGE_IN_SYSTEM_METADATA + IMAGE_PREFIX)}
-    specs = flavor.extra_specs if "extra_specs" in flavor else {}
-    return read_settings(specs or {}, image, flavor.memory_mb * MIB)
+    specs = {key: value for key, value in ((flavor.extra_specs if "extra_specs" in flavor else None) or {}).items()
+             if key.startswith(FLAVOR_PREFIX)}
+    return read_settings(specs, image, flavor.memory_mb * MIB) if specs or image else None

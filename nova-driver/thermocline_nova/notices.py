@@ -24,7 +24,8 @@ class Notices:
 
     def _send(self, priority, event, payload):
         try:
-            notifier = rpc.get_notifier("thermocline", self._host)
+            # Not rpc.get_notifier(): that warns of every event that Nova does not know.
+            notifier = rpc.LEGACY_NOTIFIER.prepare(publisher_id=f"thermocline.{self._host}")
             getattr(notifier, priority)(context.get_admin_context(), f"thermocline.{event}", payload)
         except Exception:  # whatever a messaging driver raises: it must not reach what Nova is doing
             LOG.warning("The notification thermocline.%s could not be sent", event, exc_info=True)

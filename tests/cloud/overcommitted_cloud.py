@@ -25,11 +25,11 @@ class OvercommittedCloud:
     """Context manager. THERMOCLINE_MINICLOUD names the folder of a cloud to use and leave up; otherwise one is made in
     `folder` and removed."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, say=print):
         kept = os.environ.get("THERMOCLINE_MINICLOUD")
         self._keep = bool(kept)
         self._folder = folder
-        self.cloud = Cloud(State(kept or folder / "cloud"), print)
+        self.cloud = Cloud(State(kept or folder / "cloud"), say)
         self.client = None
         self._changed = False
 
@@ -43,6 +43,7 @@ class OvercommittedCloud:
                 stack.callback(self.cloud.down, remove=True)
             self.options = Options(driver="thermocline", thermocline=(*_OPTIONS, f"bus_address = {self.bus.address}"))
             if self._keep and self.cloud.processes.pid("nova-api"):
+                self.cloud.install_driver()
                 self.cloud.restart("nova-api", self.options)
                 self.cloud.restart("nova-compute")
             else:

@@ -71,6 +71,11 @@ class Cloud:
             self._configure(options)
         self._start([name])
 
+    def install_driver(self):
+        """Installs the checkout's Nova driver for nova-compute and nova-api; they find it when they start next. It stays for later
+        starts; `compute_driver` says whether it is used."""
+        install_driver(self.state)
+
     def status(self):
         """{service: pid, or None where it has died}."""
         return {name: self.processes.pid(name) for name in self.processes.names()}
@@ -86,6 +91,8 @@ class Cloud:
         fresh = not self.state.read()["ready"]
         databases = Databases(self.state, self.services.environment)
         self._configure(options)
+        if options.driver == "thermocline":
+            self.install_driver()
         databases.install()
         self._start(["epmd", "host", "rabbitmq", "memcached", "mariadb"], wait=False)
         for name in ("mariadb", "host"):
@@ -122,10 +129,6 @@ class Cloud:
         log = self.state.log / "mariadb.log"
         log.touch()
         shutil.chown(log, "mysql")
-        if options.driver == "thermocline":
-            install_driver(self.state)
-        else:
-            shutil.rmtree(self.state.venv, ignore_errors=True)
 
     def _start(self, names, wait=True):
         for name in names:

@@ -9,7 +9,7 @@ def parse_arguments():
         prog="./test", description="Installs what is missing, builds, and runs every test. The last line is the sum: "
         "N passed, N failed. Needs root for the system tests; ends and removes all that it starts.")
     parser.add_argument("--unit", action="store_true", help="unit tests and style checks only (seconds; no root, no VMs)")
-    parser.add_argument("--system", action="store_true", help="system tests only (libvirt, QEMU, real guests)")
+    parser.add_argument("--system", action="store_true", help="system tests only (libvirt, QEMU, real guests, a real OpenStack)")
     parser.add_argument("-k", metavar="EXPR", dest="expression",
                         help="only tests whose name matches (ctest -R and pytest -k)")
     options = parser.parse_args()
