@@ -74,6 +74,20 @@ def test_a_domain_that_the_daemon_does_not_see_running_yet_is_waited_for(bus, fa
     assert [method for method, _, _ in fake.calls].count("Attach") == 2
 
 
+def test_a_domain_that_the_daemon_does_not_know_yet_is_waited_for(bus, fake):
+    fake.domains[OTHER] = fake.domains.pop(UUID)
+
+    def define():
+        fake.wait_for_call("LookupByUuid")
+        fake.domains[UUID] = dict(ATTACHED)
+        fake.signal_change(UUID, Running=("b", True))
+
+    defining = threading.Thread(target=define)
+    defining.start()
+    assert Daemon(bus.address).apply(UUID, Settings(), 10.0).state == "attached"
+    defining.join()
+
+
 def test_a_domain_that_does_not_start_is_given_up(bus, fake):
     def attach(_uuid, _body):
         raise Refusal("DomainNotRunning", "start it first")

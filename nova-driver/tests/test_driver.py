@@ -139,6 +139,18 @@ def test_what_the_daemon_yielded_is_taken_back_when_it_goes(driver, stock, fake)
     assert data.inventory["MEMORY_MB"] == _STOCK and data.traits == set()
 
 
+def test_after_the_daemon_was_away_its_next_figures_count_however_small_the_change(driver, stock, bus):
+    assert _updated(driver).inventory["MEMORY_MB"]["total"] == _HOST_MB
+    domains = {UUID: dict(ATTACHED)}
+    with FakeDaemon(bus.address, domains):
+        assert _updated(driver).inventory["MEMORY_MB"]["total"] == _HOST_MB + 280
+        domains[UUID]["LimitBytes"] = ("t", 220 * MIB)
+        assert _updated(driver).inventory["MEMORY_MB"]["total"] == _HOST_MB + 280
+    _updated(driver)
+    with FakeDaemon(bus.address, domains):
+        assert _updated(driver).inventory["MEMORY_MB"]["total"] == _HOST_MB + 262
+
+
 @pytest.mark.parametrize("break_it", [
     lambda bus, fake: fake.behaviour.update(GetManagedObjects=lambda *_: HANG),
     lambda bus, fake: bus.process.send_signal(signal.SIGSTOP),

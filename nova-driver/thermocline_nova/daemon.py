@@ -72,27 +72,27 @@ class Daemon:
         because the daemon has read the domain's metadata, is left so."""
         with BusConnection(self._bus_address, seconds) as bus:
             bus.watch(MatchRule(type="signal", sender=_NAME))
-            domain = self._lookup(bus, uuid)
-            self._attach(bus, domain)
+            domain = self._attach(bus, uuid)
             if settings.limit:
                 bus.call(domain, "SetLimit", "t", (settings.limit,))
             if settings.max_stall:
                 bus.call(domain, "SetProactive", "dt", (settings.max_stall, settings.min_resident))
             return self._domain_figures(bus, domain)
 
-    @staticmethod
-    def _attach(bus, domain):
-        """libvirt has told the driver, not yet the daemon, that the domain runs: that comes with a signal of the daemon's."""
+    def _attach(self, bus, uuid):
+        """Returns the domain's address. libvirt may have told the driver of the domain, and that it runs, before the daemon: that it knows
+        then comes with a signal of its own."""
         while True:
             try:
+                domain = self._lookup(bus, uuid)
                 bus.call(domain, "Attach")
-                return
+                return domain
             except DaemonRefusal as refusal:
                 if refusal.name == "AlreadyAttached":
-                    return
-                if refusal.name != "DomainNotRunning":
+                    return domain
+                if refusal.name not in ("NoSuchDomain", "DomainNotRunning"):
                     raise
-            bus.wait_for_signal("the domain's start, as thermoclined sees it,")
+            bus.wait_for_signal(f"the start of domain {uuid}, as thermoclined sees it,")
 
     @staticmethod
     def _lookup(bus, uuid):
