@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+from testbed.abandoned import clear_abandoned_runs
 from testbed.errors import TestbedError
 from testbed.interrupts import Interrupted, signals_as_exceptions
 from testbed.run_dir import run_directory
@@ -88,6 +89,7 @@ def _reports(cloud):
 def main():
     """0, 1 where something failed, 128 and more after a signal."""
     options = _options()
+    clear_abandoned_runs()
     try:
         with signals_as_exceptions(), run_directory() as folder, OvercommittedCloud(folder, lambda line: print(line, file=sys.stderr)) as cloud:
             medians = _boots(cloud, options)

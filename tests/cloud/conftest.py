@@ -4,6 +4,7 @@ beside its libvirtd. What is started is ended, also where a test fails."""
 
 import pytest
 
+from testbed.abandoned import clear_abandoned_runs
 from testbed.interrupts import signals_as_exceptions
 from testbed.run_dir import run_directory
 
@@ -12,6 +13,7 @@ from .overcommitted_cloud import OvercommittedCloud
 
 @pytest.fixture(scope="session")
 def _overcommitted():
+    clear_abandoned_runs()
     with signals_as_exceptions(), run_directory() as folder, OvercommittedCloud(folder) as cloud:
         yield cloud
 

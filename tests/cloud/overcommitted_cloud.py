@@ -12,6 +12,7 @@ from minicloud.host import enter
 from minicloud.images import make_flavor
 from minicloud.serial_console import SerialConsole
 from minicloud.state import State
+from testbed.abandoned import CLOUD_FOLDER
 from testbed.bus import PrivateBus
 from testbed.deadline import wait_until
 from testbed.thermocline_client import ThermoclineError
@@ -29,7 +30,7 @@ class OvercommittedCloud:
         kept = os.environ.get("THERMOCLINE_MINICLOUD")
         self._keep = bool(kept)
         self._folder = folder
-        self.cloud = Cloud(State(kept or folder / "cloud"), say)
+        self.cloud = Cloud(State(kept or folder / CLOUD_FOLDER), say)
         self.client = None
         self._changed = False
 

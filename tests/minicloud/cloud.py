@@ -126,6 +126,9 @@ class Cloud:
         write_configuration(self.state, options)
         for folder, user in (("rabbit", "rabbitmq"), ("log/rabbit", "rabbitmq"), ("mysql", "mysql"), ("run", "mysql")):
             shutil.chown(self.state.root / folder, user, user)
+        messages = self.state.etc / "rabbitmq.conf"
+        messages.chmod(0o600)
+        shutil.chown(messages, "rabbitmq")
         log = self.state.log / "mariadb.log"
         log.touch()
         shutil.chown(log, "mysql")

@@ -35,6 +35,8 @@ def write_configuration(state, options):
         target = state.etc / place
         target.parent.mkdir(exist_ok=True)
         target.write_text(text)
+        if target.parent != state.etc:
+            target.parent.chmod(0o700)  # the password is in it
     (state.etc / "rabbitmq_plugins").write_text("[].\n")
     for paste in map(Path, _PASTE):
         shutil.copyfile(paste, state.etc / paste.parent.name / paste.name)

@@ -16,7 +16,7 @@ def main():
     total = Tally()
     if options.unit:
         total += run_unit(options.expression, skip_fails)
-        total += run_pytest("style", ["style", "testbed", "runner", "demo"], options.expression, skip_fails)
+        total += run_pytest("style", ["style", "testbed", "runner", "demo", "minicloud"], options.expression, skip_fails)
         total += run_pytest("nova-driver", ["../nova-driver/tests"], options.expression, skip_fails)
     if options.system:
         total += run_pytest("system", ["system"], options.expression, skip_fails)

@@ -15,6 +15,8 @@ from .guest import remove_libvirt_log
 from .processes import OwnedProcess
 from .run_dir import abandoned_run_directories
 
+# Of a run with an OpenStack (tests/minicloud), in the run's directory.
+CLOUD_FOLDER = "cloud"
 # The last to go are those that the others need.
 _PROGRAMS = ("thermoclined", "thermocline-manager", "dbus-daemon", "libvirtd", "virtlogd")
 
@@ -23,6 +25,7 @@ def clear_abandoned_runs():
     """Returns the directories of the runs that were cleared away."""
     cleared = abandoned_run_directories()
     for directory in cleared:
+        _end_cloud(directory)
         _end_domains(directory)
         for program in _PROGRAMS:
             for pid in _processes(program, directory):
@@ -31,6 +34,12 @@ def clear_abandoned_runs():
         end_system_bus(directory)
         shutil.rmtree(directory)
     return cleared
+
+
+def _end_cloud(directory):
+    from minicloud.cloud import Cloud  # it is built on the testbed; only what was left behind is known here
+    from minicloud.state import State
+    Cloud(State(directory / CLOUD_FOLDER)).down()
 
 
 def _end_domains(directory):
