@@ -7,7 +7,8 @@ from thermocline_nova.daemon import Figures
 
 _RULES = Rules(safety_margin=0.1, max_ratio=2.0, headroom_mb=1000, hysteresis_mb=100)
 _LIMITED = Figures(state="attached", memory=512 * MIB, resident=100 * MIB, staged=10 * MIB, cold=300 * MIB, store=80 * MIB, frozen=0,
-                   metadata=2 * MIB, used=192 * MIB, limit=200 * MIB, limit_met=True, stall_ratio=0.0, stall=0, mechanism="move")
+                   metadata=2 * MIB, used=192 * MIB, limit=200 * MIB, limit_met=True, stall_ratio=0.0, stall=0, mechanism="move",
+                   max_stall=0.0, min_resident=0)
 _PROACTIVE = dataclasses.replace(_LIMITED, limit=0)
 
 

@@ -32,24 +32,54 @@ def test_many_domains_need_more_than_one_packet(bus, fake):
     assert len(Daemon(bus.address).figures(5.0)) == 301
 
 
+def _changes(fake):
+    return [(method, body) for method, _, body in fake.calls if method not in ("LookupByUuid", "GetAll")]
+
+
 def test_apply_attaches_and_sets_what_is_asked_for(bus, fake):
-    figures = Daemon(bus.address).apply(UUID, Settings(limit=200 * MIB, max_stall=0.005, min_resident=64 * MIB), 2.0)
-    assert [(method, body) for method, _, body in fake.calls] == [
-        ("LookupByUuid", (UUID,)), ("Attach", ()), ("SetLimit", (200 * MIB,)), ("SetProactive", (0.005, 64 * MIB)),
-        ("GetAll", ("org.thermocline1.Domain",))]
-    assert figures.limit == 200 * MIB
+    figures = Daemon(bus.address).apply(UUID, Settings(limit=201 * MIB, max_stall=0.005, min_resident=64 * MIB), 2.0)
+    assert _changes(fake) == [("Attach", ()), ("SetLimit", (201 * MIB,)), ("SetProactive", (0.005, 64 * MIB))]
+    assert figures.limit == 200 * MIB  # of the fake, which does as it is told by the test alone
 
 
-def test_apply_sets_nothing_that_is_not_asked_for(bus, fake):
+def test_apply_leaves_what_is_so_already(bus, fake):
+    fake.domains[UUID].update(ProactiveMaxStall=("d", 0.005), MinResidentBytes=("t", 64 * MIB))
+    Daemon(bus.address).apply(UUID, Settings(limit=200 * MIB, max_stall=0.005, min_resident=64 * MIB), 2.0)
+    assert _changes(fake) == [("Attach", ())]
+
+
+def test_apply_takes_back_what_is_asked_for_no_longer(bus, fake):
+    fake.domains[UUID].update(ProactiveMaxStall=("d", 0.005), MinResidentBytes=("t", 64 * MIB))
     Daemon(bus.address).apply(UUID, Settings(), 2.0)
-    assert [method for method, _, _ in fake.calls] == ["LookupByUuid", "Attach", "GetAll"]
+    assert _changes(fake) == [("Attach", ()), ("ClearLimit", ()), ("SetProactive", (0.0, 0))]
+
+
+def test_release_detaches(bus, fake):
+    Daemon(bus.address).release(UUID, 2.0)
+    assert _changes(fake) == [("Detach", ())]
+
+
+@pytest.mark.parametrize("name", ["NotAttached", "NoSuchDomain"])
+def test_release_of_what_is_not_attached_is_no_failure(bus, fake, name):
+    def refuse(_uuid, _body):
+        raise Refusal(name, "it is not")
+    fake.behaviour["Detach"] = refuse
+    Daemon(bus.address).release(UUID, 2.0)
+
+
+def test_a_release_that_fails_is_told(bus, fake):
+    def refuse(_uuid, _body):
+        raise Refusal("OutOfMemory", "there is not the memory")
+    fake.behaviour["Detach"] = refuse
+    with pytest.raises(DaemonRefusal, match="OutOfMemory"):
+        Daemon(bus.address).release(UUID, 2.0)
 
 
 def test_a_domain_that_is_attached_already_is_no_failure(bus, fake):
     def refuse(_uuid, _body):
         raise Refusal("AlreadyAttached", "it is attached")
     fake.behaviour["Attach"] = refuse
-    assert Daemon(bus.address).apply(UUID, Settings(limit=200 * MIB), 2.0).state == "attached"
+    assert Daemon(bus.address).apply(UUID, Settings(limit=100 * MIB), 2.0).state == "attached"
     fake.wait_for_call("SetLimit")
 
 
@@ -140,7 +170,7 @@ def test_a_daemon_that_hangs_costs_no_more_than_the_timeout(bus, fake):
 
 def test_a_daemon_that_hangs_half_way_through_costs_no_more_than_the_timeout(bus, fake):
     fake.behaviour["SetLimit"] = lambda *_: HANG
-    _takes_between(0.3, 1.5, lambda: Daemon(bus.address).apply(UUID, Settings(limit=200 * MIB), 0.3))
+    _takes_between(0.3, 1.5, lambda: Daemon(bus.address).apply(UUID, Settings(limit=100 * MIB), 0.3))
 
 
 def test_a_bus_that_hangs_costs_no_more_than_the_timeout(bus, fake):

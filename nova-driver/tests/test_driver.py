@@ -283,18 +283,32 @@ def _wait_for(condition, seconds=10.0):
 
 
 def test_a_started_server_is_attached(driver, monkeypatch, fake, notices):
-    _start(driver, monkeypatch, _instance({"thermocline:limit": "200MiB", "thermocline:max_stall": "1%"}))
-    assert fake.wait_for_call("SetLimit") == ("SetLimit", UUID, (200 * MIB,))
+    _start(driver, monkeypatch, _instance({"thermocline:limit": "300MiB", "thermocline:max_stall": "1%"}))
+    assert fake.wait_for_call("SetLimit") == ("SetLimit", UUID, (300 * MIB,))
     assert fake.wait_for_call("SetProactive") == ("SetProactive", UUID, (0.01, 0))
     _wait_for(lambda: notices)
     assert notices == [("info", "thermocline.attach", {"server": UUID, "limit": 200 * MIB, "max_stall": 0.01, "min_resident": 0})]
 
 
 def test_a_server_that_asks_for_nothing_is_not(driver, monkeypatch, fake):
-    attach = mock.Mock()
-    monkeypatch.setattr(driver, "_attach_soon", attach)
+    soon = mock.Mock()
+    monkeypatch.setattr(driver, "_soon", soon)
     _start(driver, monkeypatch, _instance())
-    assert not attach.called
+    assert not soon.called
+
+
+@pytest.mark.parametrize("former", ["old_flavor", "new_flavor"])
+def test_a_server_that_asks_no_longer_is_released(driver, monkeypatch, fake, former):
+    """After a resize, and after one that was reverted: the daemon remembers what the former flavor asked for."""
+    instance = _instance()
+    setattr(instance, former, _instance(LIMITED).flavor)
+    _start(driver, monkeypatch, instance)
+    fake.wait_for_call("Detach")
+
+
+def test_a_server_that_is_to_be_left_alone_is_released(driver, monkeypatch, fake):
+    _start(driver, monkeypatch, _instance({"thermocline:policy": "off"}))
+    fake.wait_for_call("Detach")
 
 
 def test_a_boot_does_not_wait_for_a_daemon_that_hangs(driver, monkeypatch, fake, notices):
@@ -327,7 +341,7 @@ def test_a_server_that_migrated_here_is_attached(driver, monkeypatch, fake):
     monkeypatch.setattr(LibvirtDriver, "post_live_migration_at_destination", lambda *_, **__: None)
     monkeypatch.setattr(driver._host, "get_guest", lambda _instance: mock.Mock(get_xml_desc=lambda: xml))
     driver.post_live_migration_at_destination(None, _instance(LIMITED), None)
-    fake.wait_for_call("SetLimit")
+    fake.wait_for_call("Attach")
 
 
 def test_a_notification_that_cannot_be_sent_stops_nothing(driver, monkeypatch, caplog):

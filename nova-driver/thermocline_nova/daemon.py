@@ -36,13 +36,16 @@ class Figures:
     stall_ratio: float
     stall: int
     mechanism: str
+    max_stall: float
+    min_resident: int
 
 
 _PROPERTIES = {
     "state": ("State", "s"), "memory": ("MemoryBytes", "t"), "resident": ("ResidentBytes", "t"), "staged": ("StagedBytes", "t"),
     "cold": ("ColdBytes", "t"), "store": ("StoreBytes", "t"), "frozen": ("FrozenBytes", "t"), "metadata": ("MetadataBytes", "t"),
     "used": ("UsedBytes", "t"), "limit": ("LimitBytes", "t"), "limit_met": ("LimitMet", "b"), "stall_ratio": ("StallRatio", "d"),
-    "stall": ("StallNanoseconds", "t"), "mechanism": ("Mechanism", "s")}
+    "stall": ("StallNanoseconds", "t"), "mechanism": ("Mechanism", "s"),
+    "max_stall": ("ProactiveMaxStall", "d"), "min_resident": ("MinResidentBytes", "t")}
 assert set(_PROPERTIES) == {field.name for field in fields(Figures)}
 
 
@@ -68,16 +71,28 @@ class Daemon:
             return self._domain_figures(bus, self._lookup(bus, uuid))
 
     def apply(self, uuid, settings, seconds):
-        """Attaches to the running domain and sets what Settings say; returns its Figures. What is so already, for example
-        because the daemon has read the domain's metadata, is left so."""
+        """Attaches to the running domain and sees to it that what holds is exactly what Settings say; returns its Figures. What is so
+        already, for example because the daemon has read the domain's metadata, is left so."""
         with BusConnection(self._bus_address, seconds) as bus:
             bus.watch(MatchRule(type="signal", sender=_NAME))
             domain = self._attach(bus, uuid)
-            if settings.limit:
+            now = self._domain_figures(bus, domain)
+            if settings.limit and now.limit != settings.limit:
                 bus.call(domain, "SetLimit", "t", (settings.limit,))
-            if settings.max_stall:
+            elif now.limit and not settings.limit:
+                bus.call(domain, "ClearLimit")
+            if (now.max_stall, now.min_resident) != (settings.max_stall, settings.min_resident):
                 bus.call(domain, "SetProactive", "dt", (settings.max_stall, settings.min_resident))
             return self._domain_figures(bus, domain)
+
+    def release(self, uuid, seconds):
+        """Detaches from the domain and has the daemon forget what it was told of it; nothing where it is not attached."""
+        with BusConnection(self._bus_address, seconds) as bus:
+            try:
+                bus.call(self._lookup(bus, uuid), "Detach")
+            except DaemonRefusal as refusal:
+                if refusal.name not in ("NotAttached", "NoSuchDomain"):
+                    raise
 
     def _attach(self, bus, uuid):
         """Returns the domain's address. libvirt may have told the driver of the domain, and that it runs, before the daemon: that it knows

@@ -74,15 +74,18 @@ class ThermoclineDriver(libvirt_driver.LibvirtDriver):
 
     def _create_guest(self, context, xml, instance, *arguments, **named):
         guest = super()._create_guest(context, xml, instance, *arguments, **named)
-        if self._settings_or_none(instance) and OvercommitMetadata.is_in(xml):
-            self._attach_soon(instance)
+        if self._settings_or_none(instance) is None:
+            if _asked_before(instance):
+                self._soon(self._release, instance)
+        elif OvercommitMetadata.is_in(xml):
+            self._soon(self._attach, instance)
         return guest
 
     def post_live_migration_at_destination(self, context, instance, network_info, block_migration=False, block_device_info=None):
         """Also attaches here: the metadata has come along with the domain."""
         super().post_live_migration_at_destination(context, instance, network_info, block_migration, block_device_info)
         if self._settings_or_none(instance) and OvercommitMetadata.is_in(self._host.get_guest(instance).get_xml_desc()):
-            self._attach_soon(instance)
+            self._soon(self._attach, instance)
 
     def update_provider_tree(self, provider_tree, nodename, allocations=None):
         """As the parent's; then MEMORY_MB and traits as the daemon's figures say, where it answers."""
@@ -130,9 +133,18 @@ class ThermoclineDriver(libvirt_driver.LibvirtDriver):
             LOG.error("Not overcommitted: %s", error, instance=instance)
             return None
 
-    def _attach_soon(self, instance):
+    @staticmethod
+    def _soon(what, instance):
         """Beside the boot, which waits for nothing of ours. A greenthread under eventlet."""
-        threading.Thread(target=self._attach, args=(instance,), name=f"thermocline-{instance.uuid}", daemon=True).start()
+        threading.Thread(target=what, args=(instance,), name=f"thermocline-{instance.uuid}", daemon=True).start()
+
+    def _release(self, instance):
+        try:
+            self._daemon.release(instance.uuid, CONF.thermocline.attach_timeout)
+        except DaemonError as error:
+            LOG.warning("thermoclined may go on with what the server's former flavor asked for: %s", error, instance=instance)
+        else:
+            LOG.info("No longer overcommitted", instance=instance)
 
     def _attach(self, instance):
         try:
@@ -197,3 +209,10 @@ def _settings_of(instance, flavor):
     specs = {key: value for key, value in ((flavor.extra_specs if "extra_specs" in flavor else None) or {}).items()
              if key.startswith(FLAVOR_PREFIX)}
     return read_settings(specs, image, flavor.memory_mb * MIB) if specs or image else None
+
+
+def _asked_before(instance):
+    """True where the daemon may remember a wish that the server has no longer: it was resized, or is told to be left alone."""
+    flavors = [getattr(instance, name) for name in ("flavor", "old_flavor", "new_flavor") if name in instance]
+    return any(key.startswith(FLAVOR_PREFIX) for flavor in flavors if flavor is not None and "extra_specs" in flavor
+               for key in flavor.extra_specs or {})

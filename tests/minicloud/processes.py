@@ -47,7 +47,8 @@ class Processes:
             known = json.loads(self._file(name).read_text())
         except FileNotFoundError:
             return None
-        return known["pid"] if _start_time(known["pid"]) == known["start"] else None
+        started = _start_time(known["pid"])
+        return known["pid"] if started is not None and started == known["start"] else None
 
     def start(self, name, command, environment, user=None):
         """Starts it in a session of its own, unless it runs already."""

@@ -39,7 +39,7 @@ class Servers:
         """All of them, with details."""
         return self.nova("GET", "/servers/detail")["servers"]
 
-    def wait_for(self, server, status, seconds=120.0):
+    def wait_for(self, server, status, seconds=120.0, look_every=0.1):
         """Until its status is this one and no task is under way; returns it. CloudError, with the server's fault, for ERROR.
         Nova's API tells nobody of changes: it is asked."""
         deadline = Deadline(seconds)
@@ -52,7 +52,7 @@ class Servers:
                 raise CloudError(f"server {server}: {found.get('fault', {}).get('message', 'ERROR, and no word why')}")
             if deadline.over:
                 raise CloudError(f"server {server} is {now} after {seconds:.0f} s, not {status}")
-            time.sleep(0.1)
+            time.sleep(look_every)
 
     def act(self, server, action, argument=None):
         """os-stop, os-start, reboot, ..."""

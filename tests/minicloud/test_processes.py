@@ -57,7 +57,7 @@ def test_what_it_started_ends_with_it(state):
 
 def test_one_that_ends_while_it_is_waited_for_is_an_error_with_its_last_words(state):
     Processes(state).start("it", ["sh", "-c", "echo cannot read the configuration; exit 3"], {"PATH": os.environ["PATH"]})
-    with pytest.raises(CloudError, match="it ended while it started: .*cannot read the configuration"):
+    with pytest.raises(CloudError, match="(?s)it ended while it started: .*cannot read the configuration"):
         Processes(state).wait_for("it", "an answer", lambda: False, 10)
 
 
