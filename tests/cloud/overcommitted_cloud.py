@@ -105,6 +105,13 @@ class OvercommittedCloud:
         make_flavor(self.servers.rest, name, mib, {f"thermocline:{key}": value for key, value in specs.items()})
         return name
 
+    def resize(self, server, flavor):
+        """To another flavor, on this host, and for good."""
+        self.servers.act(server, "resize", {"flavorRef": flavor})
+        self.servers.wait_for(server, "VERIFY_RESIZE")
+        self.servers.act(server, "confirmResize")
+        self.servers.wait_for(server, "ACTIVE")
+
     def figures(self, server):
         """What the daemon says of the server's domain."""
         return self.client.wait_for_domain(server).figures()

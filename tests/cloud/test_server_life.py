@@ -28,7 +28,7 @@ def test_a_server_is_attached_before_its_kernel_is_up_and_shows_its_figures(clou
     assert shown["thermocline_stall_ms"] >= 0
     assert guest.request("verify", seconds=300)["ok"]
     guest.close()
-    assert f"thermocline.attach" in cloud.log()
+    assert "thermocline.attach" in cloud.log()
 
 
 def test_a_server_is_overcommitted_again_after_it_was_stopped_and_started(cloud):
@@ -41,6 +41,19 @@ def test_a_server_is_overcommitted_again_after_it_was_stopped_and_started(cloud)
     cloud.servers.wait_for(server, "ACTIVE")
     figures = cloud.wait_for_figures(server, "the limit", lambda figures: figures["State"] == "attached" and figures["LimitBytes"] == 96 * MIB)
     assert figures["Running"]
+
+
+def test_a_resize_changes_what_holds(cloud):
+    server = cloud.servers.create("resized", cloud.flavor("small-limit", 128, limit="96MiB"))
+    cloud.servers.wait_for(server, "ACTIVE")
+    cloud.wait_for_figures(server, "the limit", lambda figures: figures["LimitBytes"] == 96 * MIB)
+    cloud.resize(server, cloud.flavor("larger-limit", 256, limit="128MiB"))
+    cloud.wait_for_figures(server, "the new limit", lambda figures: figures["State"] == "attached" and figures["LimitBytes"] == 128 * MIB)
+    assert cloud.metadata(server) == f"<overcommit limit=\"{128 * MIB}\"/>"
+    cloud.resize(server, "m512")
+    figures = cloud.wait_for_figures(server, "released", lambda figures: figures["Running"] and not figures["Managed"])
+    assert figures["LimitBytes"] == 0
+    assert cloud.metadata(server) is None
 
 
 def test_a_server_without_a_policy_is_left_alone(cloud):
