@@ -41,7 +41,7 @@ Daemon::Daemon(Parts parts)
                     return figures;
                 }),
       managers_(parts.loop, std::move(parts.managerExecutable), parts.managerTimeout,
-                std::move(parts.fileTier), std::move(parts.policy)),
+                std::move(parts.fileTier), std::move(parts.policy), parts.mechanism),
       environment_{parts.loop,
                    managers_,
                    policies_,

@@ -65,6 +65,10 @@ ExitCode run(const Options& options) {
     if (!parts.fileTier.directory.empty())
         parts.fileTier.directory = std::filesystem::absolute(parts.fileTier.directory);
     parts.policy = options.policy;
+    parts.mechanism = memory::mechanismFromName(options.mechanism);
+    parts.probeGuest = [mechanism = parts.mechanism](pid_t pid) {
+        return memory::probeGuest(pid, mechanism);
+    };
     Daemon daemon(std::move(parts));
     ExitCode code = ExitCode::ok;
     const auto published = (*bus)->publish(daemon, options.connect, [&] {

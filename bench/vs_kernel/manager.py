@@ -16,8 +16,9 @@ _MOST_PACKET = 64 * 1024
 class Manager:
     """Context manager. It ends by itself when the process that it manages does, so that goes first."""
 
-    def __init__(self, program, pid, state_directory, cgroup):
+    def __init__(self, program, pid, state_directory, cgroup, file_tier=None):
         self._program, self._vm, self._directory, self._cgroup = program, pid, state_directory, cgroup
+        self._file_tier = ["--file-tier-dir", str(file_tier)] if file_tier else []
         self._socket = None
         self._requests = 0
 
@@ -26,7 +27,7 @@ class Manager:
         self._log = open(self._directory / "log", "wb")
         popen = subprocess.Popen(
             [str(self._program), "run", "--pid", str(self._vm), "--state-dir", str(self._directory), "--name", "bench",
-             "--ready-fd", str(theirs)],
+             "--ready-fd", str(theirs), *self._file_tier],
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, pass_fds=(theirs,),
             start_new_session=True, preexec_fn=self._cgroup.enter)
         os.close(theirs)

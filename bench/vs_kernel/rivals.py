@@ -12,6 +12,7 @@ from testbed.errors import TestbedError
 from .host_file import changed, meminfo_bytes, read_text, write_text
 from .swap_area import swap_on
 
+SWAP_DIRECTORY = Path("/var/tmp")  # on a disk
 _ZRAM_CONTROL = Path("/sys/class/zram-control")
 _ZSWAP = Path("/sys/module/zswap/parameters")
 # Room for every page of the working set, and for clusters that are only partly used.
@@ -56,7 +57,7 @@ def _zswap(enabled):
 
 @contextlib.contextmanager
 def _swap_file(size):
-    handle, path = tempfile.mkstemp(prefix="thermocline-bench-", suffix=".swap", dir="/var/tmp")
+    handle, path = tempfile.mkstemp(prefix="thermocline-bench-", suffix=".swap", dir=SWAP_DIRECTORY)
     try:
         with open(handle, "wb") as file:
             os.posix_fallocate(file.fileno(), 0, size)

@@ -11,7 +11,7 @@ from .cgroup import MemoryCgroup
 from .fresh_statistics import FreshStatistics
 from .host_file import changed
 from .manager import Manager
-from .rivals import RIVALS
+from .rivals import RIVALS, SWAP_DIRECTORY
 from .plan import OURS, WITHOUT
 from .subject import cpu_seconds
 
@@ -84,10 +84,11 @@ class OurSide(Side):
         super().__init__(OURS, make_subject, options, run_directory)
         self._manager = None
 
-    def attach(self):
+    def attach(self, file_tier=None):
+        """`file_tier`: directory on a disk for what is cold for long or does not compress."""
         if self._manager is None:
             directory = Path(tempfile.mkdtemp(dir=self._run_directory))
-            manager = Manager(self._options.manager, self.subject.pid, directory, self.cgroup)
+            manager = Manager(self._options.manager, self.subject.pid, directory, self.cgroup, file_tier)
             self._manager = self._stack.enter_context(manager)
             # The manager leaves when its process does.
             self._stack.callback(self.subject.process.kill)
@@ -104,7 +105,7 @@ class OurSide(Side):
         self._manager.set_limit(0)
 
     def set_proactive(self, max_stall):
-        self.attach()
+        self.attach(file_tier=SWAP_DIRECTORY)
         self._manager.call("set-proactive", max_stall=max_stall)
 
     def heat(self, pieces):
