@@ -89,6 +89,12 @@ def test_no_attached_domain_no_mechanism(driver, stock, fake):
     assert data.traits == {"CUSTOM_THERMOCLINE"}
 
 
+@pytest.mark.parametrize("mechanism, trait", [("move", {"CUSTOM_THERMOCLINE_MOVE"}), ("copy", {"CUSTOM_THERMOCLINE_COPY"}), ("another", set())])
+def test_the_mechanism_is_a_trait(driver, stock, fake, mechanism, trait):
+    fake.domains[UUID]["Mechanism"] = ("s", mechanism)
+    assert _updated(driver).traits == {"CUSTOM_THERMOCLINE"} | trait
+
+
 def test_the_option_leaves_the_inventory_alone(driver, stock, fake, conf):
     conf.set_override("inventory", False, "thermocline")
     data = _updated(driver)
