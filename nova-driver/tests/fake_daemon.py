@@ -18,7 +18,7 @@ ATTACHED = {
     "ColdBytes": ("t", 300 * MIB), "StoreBytes": ("t", 80 * MIB), "FrozenBytes": ("t", 0), "MetadataBytes": ("t", 2 * MIB),
     "UsedBytes": ("t", 192 * MIB), "LimitBytes": ("t", 200 * MIB), "LimitMet": ("b", True), "StallRatio": ("d", 0.002),
     "StallNanoseconds": ("t", 7_000_000), "Mechanism": ("s", "move"), "ProactiveMaxStall": ("d", 0.0),
-    "MinResidentBytes": ("t", 0)}
+    "MinResidentBytes": ("t", 0), "Managed": ("b", True)}
 
 
 class Refusal(Exception):

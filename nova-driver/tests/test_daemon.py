@@ -59,12 +59,33 @@ def test_release_detaches(bus, fake):
     assert _changes(fake) == [("Detach", ())]
 
 
-@pytest.mark.parametrize("name", ["NotAttached", "NoSuchDomain"])
-def test_release_of_what_is_not_attached_is_no_failure(bus, fake, name):
-    def refuse(_uuid, _body):
-        raise Refusal(name, "it is not")
-    fake.behaviour["Detach"] = refuse
+def test_release_leaves_alone_what_the_daemon_was_told_nothing_of(bus, fake):
+    fake.domains[UUID]["Managed"] = ("b", False)
     Daemon(bus.address).release(UUID, 2.0)
+    Daemon(bus.address).release(OTHER, 2.0)
+    assert _changes(fake) == []
+
+
+@pytest.mark.parametrize("name", ["NotAttached", "DomainNotRunning", "Busy"])
+def test_release_waits_for_an_attach_that_is_about_to_be(bus, fake, name):
+    attached = threading.Event()
+
+    def detach(_uuid, _body):
+        if not attached.is_set():
+            raise Refusal(name, "not yet")
+        return None, ()
+
+    def attach():
+        fake.wait_for_call("Detach")
+        attached.set()
+        fake.signal_change(UUID, State=("s", "attached"))
+
+    fake.behaviour["Detach"] = detach
+    attaching = threading.Thread(target=attach)
+    attaching.start()
+    Daemon(bus.address).release(UUID, 10.0)
+    attaching.join()
+    assert _changes(fake) == [("Detach", ()), ("Detach", ())]
 
 
 def test_a_release_that_fails_is_told(bus, fake):

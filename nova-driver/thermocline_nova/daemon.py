@@ -86,13 +86,28 @@ class Daemon:
             return self._domain_figures(bus, domain)
 
     def release(self, uuid, seconds):
-        """Detaches from the domain and has the daemon forget what it was told of it; nothing where it is not attached."""
+        """Detaches from the domain and has the daemon forget what it was told of it; nothing where it was told nothing. Where the domain
+        has just started, the daemon may be about to attach: that it has comes with a signal."""
         with BusConnection(self._bus_address, seconds) as bus:
-            try:
-                bus.call(self._lookup(bus, uuid), "Detach")
-            except DaemonRefusal as refusal:
-                if refusal.name not in ("NotAttached", "NoSuchDomain"):
-                    raise
+            bus.watch(MatchRule(type="signal", sender=_NAME))
+            while True:
+                try:
+                    domain = self._lookup(bus, uuid)
+                    if not self._is_managed(bus, domain):
+                        return
+                    bus.call(domain, "Detach")
+                    return
+                except DaemonRefusal as refusal:
+                    if refusal.name == "NoSuchDomain":
+                        return
+                    if refusal.name not in ("NotAttached", "DomainNotRunning", "Busy"):
+                        raise
+                bus.wait_for_signal(f"the attach to domain {uuid}, which is to be undone,")
+
+    @staticmethod
+    def _is_managed(bus, domain):
+        properties = DBusAddress(domain.object_path, _NAME, "org.freedesktop.DBus.Properties")
+        return _one(bus.call(properties, "GetAll", "s", (_DOMAIN,)), dict, "GetAll").get("Managed") == ("b", True)
 
     def _attach(self, bus, uuid):
         """Returns the domain's address. libvirt may have told the driver of the domain, and that it runs, before the daemon: that it knows
