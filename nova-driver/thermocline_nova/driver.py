@@ -126,7 +126,10 @@ class ThermoclineDriver(libvirt_driver.LibvirtDriver):
         return diagnostics
 
     def _settings_or_none(self, instance):
-        """A server that exists must boot: what is wrong with its flavor was said when it was made."""
+        """A server that exists must boot: what is wrong with its flavor was said when it was made. None also where Nova has not loaded
+        the flavor, which it has wherever it defines or receives a domain."""
+        if "flavor" not in instance:
+            return None
         try:
             return _settings_of(instance, instance.flavor)
         except BadSetting as error:
