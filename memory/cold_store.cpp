@@ -150,8 +150,7 @@ void ColdStore::trim() {
 
 bool ColdStore::sparse() const {
     const std::lock_guard lock(mutex_);
-    constexpr std::uint64_t kept = SlotAllocator::emptySlabsKept * SlotAllocator::slabBytes;
-    return allocator_.slabBytesInUse() > kept + allocator_.usedBytes() + allocator_.usedBytes() / 10;
+    return allocator_.slabBytesInUse() > allocator_.usedBytes() + allocator_.usedBytes() / 16;
 }
 
 bool ColdStore::compact(const std::function<void(PageNumber, Slot)>& move) {

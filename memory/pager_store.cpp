@@ -287,6 +287,7 @@ Step Pager::compactStore() {
     };
     while (store_.sparse() && store_.compact(move)) {
     }
+    if (result == Step::done) store_.trim();
     return result;
 }
 

@@ -113,6 +113,35 @@ TEST(Pager, aDamagedSlotLeavesTheThreadWaitingRatherThanFedGarbage) {
     subject.kill();
 }
 
+TEST(Pager, underChurnTheArenaStaysWithinATenthOfWhatIsCompressed) {
+    SubjectProcess subject(128 * mib, false);
+    ASSERT_EQ(subject.command("fill 1 mixed"), "ok");
+    PagerRig rig(subject);
+    rig.serve();
+    const auto settle = [&] {
+        rig.stageAll();
+        rig.evictAll();
+        while (rig.pager().compactStore() == Step::done) {
+        }
+        return static_cast<double>(rig.store().storedBytes()) / static_cast<double>(rig.store().slotBytes());
+    };
+    EXPECT_LE(settle(), 1.10);
+    for (int round = 0; round < 3; ++round) {
+        // Every third page changes, then every second of the rest goes: what is left is full of holes.
+        for (int page = round; page < 32768; page += 3)
+            subject.send("write " + std::to_string(page) + " 1");
+        for (int page = round; page < 32768; page += 3)
+            ASSERT_EQ(subject.answer(), "ok");
+        EXPECT_LE(settle(), 1.10) << "round " << round;
+        for (int page = round + 1; page < 32768; page += 6)
+            subject.send("discard " + std::to_string(page) + " 1");
+        for (int page = round + 1; page < 32768; page += 6)
+            ASSERT_EQ(subject.answer(), "ok");
+        EXPECT_LE(settle(), 1.10) << "round " << round << ", after giving up";
+    }
+    EXPECT_EQ(subject.command("verify"), "ok 32768");
+}
+
 /// THERMOCLINE_DIRECT_IO_EVICTIONS=10000000 makes it the long form.
 TEST(Pager, whatADeviceWritesIntoAPageThatIsBeingEvictedIsNeverLost) {
     const char* wanted = std::getenv("THERMOCLINE_DIRECT_IO_EVICTIONS");
