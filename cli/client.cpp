@@ -70,6 +70,7 @@ DomainFigures toFigures(std::string path, const Properties& properties) {
     take(properties, "State", figures.state);
     take(properties, "StateNote", figures.stateNote);
     take(properties, "Managed", figures.managed);
+    take(properties, "SettingsNote", figures.settingsNote);
     take(properties, "Mechanism", figures.mechanism);
     take(properties, "Supported", figures.supported);
     take(properties, "SupportReason", figures.supportReason);

@@ -23,6 +23,8 @@ void printDomain(const DomainFigures& domain) {
                               domain.running ? fmt::format(", process {}", domain.pid) : ", not running"));
     if (!domain.stateNote.empty()) line("Note", style.paint(domain.stateNote, Colour::warning));
     line("Managed", domain.managed ? "yes: attached whenever it runs" : "no");
+    if (!domain.settingsNote.empty())
+        line("Settings note", style.paint(domain.settingsNote, Colour::warning));
     line("Memory", formatByteSize(domain.memoryBytes));
     line("Limit", domain.limitBytes == 0 ? "none" : formatByteSize(domain.limitBytes));
     line("Proactive", proactiveText(domain));

@@ -52,7 +52,11 @@ Daemon::Daemon(Parts parts)
                        if (observer_ != nullptr) observer_->domainChanged(domain);
                        if (!entries_.at(domain.uuid()).known) removeForgotten();
                    },
-                   parts.managerEndPatience} {}
+                   parts.managerEndPatience,
+                   [this](const std::string& uuid, std::optional<std::string> element,
+                          std::function<void(Result<void>)> done) {
+                       hypervisor_.setOvercommit(uuid, std::move(element), std::move(done));
+                   }} {}
 
 Daemon::~Daemon() = default;
 
@@ -148,6 +152,12 @@ void Daemon::domainChanged(const DomainInfo& info) {
     auto& domain = domainOf(info.uuid, info.name);
     entries_.at(info.uuid).known = true;
     domain.update(info);
+}
+
+void Daemon::domainMetadataChanged(const DomainInfo& info) {
+    auto& domain = domainOf(info.uuid, info.name);
+    entries_.at(info.uuid).known = true;
+    domain.metadataChanged(info);
 }
 
 void Daemon::domainRemoved(const std::string& uuid) {

@@ -71,6 +71,7 @@ class Daemon : private Hypervisor::Listener {
     void hypervisorConnected(const std::vector<DomainInfo>& domains) override;
     void hypervisorLost(const std::string& why) override;
     void domainChanged(const DomainInfo& info) override;
+    void domainMetadataChanged(const DomainInfo& info) override;
     void domainRemoved(const std::string& uuid) override;
     void domainRebooted(const std::string& uuid) override;
 

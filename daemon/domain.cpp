@@ -108,6 +108,7 @@ void Domain::enter(State state, std::string note) {
         spdlog::info("domain {}: {}{}{}", info_.name, stateName(state), note.empty() ? "" : ": ", note);
     state_ = state;
     stateNote_ = std::move(note);
+    settle();
     environment_.changed(*this);
 }
 
@@ -127,14 +128,20 @@ void Domain::restore(const db::Policy& policy) {
 void Domain::update(const DomainInfo& info) {
     const bool started = info.running && !info_.running;
     const bool changed = info != info_;
+    // What did not suit the domain may suit it now.
+    if (started || info.memoryBytes != info_.memoryBytes) followed_.reset();
     info_ = info;
-    if (started) attempts_ = 0;
+    if (started) {
+        attempts_ = 0;
+        hadElement_ = false;
+    }
     if (!info_.running && state_ == State::detached) {
         retry_.reset();
         stateNote_.clear();
     }
     // An attached domain's end is told by its manager and
     // its process; libvirt's word alone would be too early.
+    followMetadata();
     attachByPolicy();
     if (changed) environment_.changed(*this);
 }
@@ -195,11 +202,11 @@ void Domain::attach(Done done) {
         return done(fail(ErrorCode::busy,
                          fmt::format("domain {} is still arriving; attach when that is over", info_.name)));
     const db::Policy before = policy_;
-    db::Policy wanted = before;
+    db::Policy wanted = requested(before);
     wanted.managed = true;
     if (auto saved = save(wanted); !saved) return done(tl::unexpected<Error>(saved.error()));
     retry_.reset();
-    attachNow([this, before, done = std::move(done)](Result<void> attached) {
+    attachNow([this, before, done = asRequest(std::move(done))](Result<void> attached) {
         if (!attached) restore(before);
         done(std::move(attached));
     });
@@ -353,21 +360,21 @@ void Domain::setLimit(std::uint64_t bytes, Done done) {
 void Domain::clearLimit(Done done) {
     // A limit that is kept for the next start can be dropped at any time.
     if (state_ == State::detached && policy_.limitBytes != 0) {
-        db::Policy wanted = policy_;
+        db::Policy wanted = requested(policy_);
         wanted.limitBytes = 0;
         auto saved = save(wanted);
         environment_.changed(*this);
-        return done(std::move(saved));
+        return asRequest(std::move(done))(std::move(saved));
     }
     if (auto attached = checkAttached(); !attached) return done(std::move(attached));
     saveAndApplyLimit(0, std::move(done));
 }
 
 void Domain::saveAndApplyLimit(std::uint64_t bytes, Done done) {
-    db::Policy wanted = policy_;
+    db::Policy wanted = requested(policy_);
     const std::uint64_t before = std::exchange(wanted.limitBytes, bytes);
     if (auto saved = save(wanted); !saved) return done(std::move(saved));
-    applyLimit(bytes, [this, bytes, before, done = std::move(done)](Result<void> applied) {
+    applyLimit(bytes, [this, bytes, before, done = asRequest(std::move(done))](Result<void> applied) {
         // Only what this request saved is put back: another one may have changed the rest meanwhile, or be
         // about to forget it all.
         if (!applied && state_ != State::detaching && policy_.limitBytes == bytes) {
@@ -395,11 +402,11 @@ void Domain::setProactive(double maxStall, std::uint64_t minResidentBytes, Done 
     const auto wanted = off ? db::ProactivePolicy{} : db::ProactivePolicy{maxStall, minResidentBytes};
     // Likewise: what is kept for the next start can be dropped at any time.
     if (off && state_ == State::detached && policy_.proactive != wanted) {
-        db::Policy without = policy_;
+        db::Policy without = requested(policy_);
         without.proactive = wanted;
         auto saved = save(without);
         environment_.changed(*this);
-        return done(std::move(saved));
+        return asRequest(std::move(done))(std::move(saved));
     }
     if (auto attached = checkAttached(); !attached) return done(std::move(attached));
     // Neither JSON nor SQLite has these, so the manager cannot be asked.
@@ -410,17 +417,18 @@ void Domain::setProactive(double maxStall, std::uint64_t minResidentBytes, Done 
 }
 
 void Domain::saveAndApplyProactive(const db::ProactivePolicy& proactive, Done done) {
-    db::Policy wanted = policy_;
+    db::Policy wanted = requested(policy_);
     const auto before = std::exchange(wanted.proactive, proactive);
     if (auto saved = save(wanted); !saved) return done(std::move(saved));
-    applyProactive(proactive, [this, proactive, before, done = std::move(done)](Result<void> applied) {
-        if (!applied && state_ != State::detaching && policy_.proactive == proactive) {
-            db::Policy former = policy_;
-            former.proactive = before;
-            restore(former);
-        }
-        done(std::move(applied));
-    });
+    applyProactive(proactive,
+                   [this, proactive, before, done = asRequest(std::move(done))](Result<void> applied) {
+                       if (!applied && state_ != State::detaching && policy_.proactive == proactive) {
+                           db::Policy former = policy_;
+                           former.proactive = before;
+                           restore(former);
+                       }
+                       done(std::move(applied));
+                   });
 }
 
 void Domain::applyProactive(const db::ProactivePolicy& proactive, Done done) {

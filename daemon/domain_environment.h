@@ -5,6 +5,8 @@
 
 #include <chrono>
 #include <functional>
+#include <optional>
+#include <string>
 
 #include "common/error.h"
 #include "daemon/event_loop.h"
@@ -29,6 +31,9 @@ struct DomainEnvironment {
     std::function<void(Domain&)> changed;  ///< anything that the accessors below say
     /// How long a manager may take to end once it has nothing to do any more.
     std::chrono::milliseconds endPatience = std::chrono::seconds(10);
+    /// As Hypervisor::setOvercommit; where it is empty nothing is written back.
+    std::function<void(const std::string&, std::optional<std::string>, std::function<void(Result<void>)>)>
+        setOvercommit{};
 };
 
 }  // namespace thermocline

@@ -73,6 +73,7 @@ DomainObject::Values DomainObject::values() {
             {"State", State()},
             {"StateNote", StateNote()},
             {"Managed", Managed()},
+            {"SettingsNote", SettingsNote()},
             {"Mechanism", Mechanism()},
             {"MemoryBytes", MemoryBytes()},
             {"ResidentBytes", ResidentBytes()},
@@ -191,6 +192,9 @@ std::string DomainObject::StateNote() {
 }
 bool DomainObject::Managed() {
     return domain_.managed();
+}
+std::string DomainObject::SettingsNote() {
+    return domain_.settingsNote();
 }
 std::string DomainObject::Mechanism() {
     return domain_.support().mechanism;

@@ -25,6 +25,8 @@ struct Policy {
     bool managed = false;          ///< attach whenever the domain runs
     std::uint64_t limitBytes = 0;  ///< hard limit to apply once attached; 0 = none
     ProactivePolicy proactive{};   ///< to apply once attached
+    /// The domain's XML metadata does not say the same yet: it has to be written before it is read again.
+    bool metadataDue = false;
     bool operator==(const Policy&) const = default;
 };
 

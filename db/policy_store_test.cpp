@@ -44,6 +44,13 @@ TEST_F(PolicyStoreTest, keepsTheProactivePolicyToTheLastBit) {
     EXPECT_EQ(policies_.load("aaaa").value(), (Policy{true, 7, {0, 0}}));
 }
 
+TEST_F(PolicyStoreTest, remembersThatMetadataHasToBeWritten) {
+    ASSERT_TRUE(policies_.save("aaaa", "web", {true, 7, {}, true}));
+    EXPECT_EQ(policies_.load("aaaa").value(), (Policy{true, 7, {}, true}));
+    ASSERT_TRUE(policies_.save("aaaa", "web", {true, 7}));
+    EXPECT_FALSE(policies_.load("aaaa").value().metadataDue);
+}
+
 TEST_F(PolicyStoreTest, takesNamesAsTheyAre) {
     const std::string name = "we'ird; DROP TABLE domain; -- \xc3\xa9";
     ASSERT_TRUE(policies_.save("aaaa", name, {true, 1}));
