@@ -172,8 +172,13 @@ Expected<Client> Client::connect(const std::string& bus) {
 Expected<ManagerFigures> Client::manager() {
     return guarded([&] {
         ManagerProxy proxy(*connection_);
-        return ManagerFigures{proxy.Version(), proxy.HypervisorState(), proxy.HypervisorUri(),
-                              proxy.HypervisorDetail()};
+        ManagerFigures figures{
+            proxy.Version(), proxy.HypervisorState(), proxy.HypervisorUri(), proxy.HypervisorDetail(), {}};
+        try {
+            figures.configurationNote = proxy.ConfigurationNote();
+        } catch (const sdbus::Error& /*older*/) {  // a daemon that has no such property yet
+        }
+        return figures;
     });
 }
 

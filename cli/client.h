@@ -39,7 +39,7 @@ struct DomainFigures {
 };
 
 struct ManagerFigures {
-    std::string version, hypervisorState, hypervisorUri, hypervisorDetail;
+    std::string version, hypervisorState, hypervisorUri, hypervisorDetail, configurationNote;
 };
 
 /// One row of GetHistory (dbus/org.thermocline1.Domain.xml).

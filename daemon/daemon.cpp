@@ -42,6 +42,7 @@ Daemon::Daemon(Parts parts)
                 }),
       managers_(parts.loop, std::move(parts.managerExecutable), parts.managerTimeout,
                 std::move(parts.fileTier), std::move(parts.policy)),
+      configDirectory_(std::move(parts.configDirectory)),
       environment_{parts.loop,
                    managers_,
                    policies_,
@@ -56,12 +57,15 @@ Daemon::Daemon(Parts parts)
                    [this](const std::string& uuid, std::optional<std::string> element,
                           std::function<void(Result<void>)> done) {
                        hypervisor_.setOvercommit(uuid, std::move(element), std::move(done));
-                   }} {}
+                   },
+                   [this](const DomainInfo& info) { return rules_.match(info); }} {}
 
 Daemon::~Daemon() = default;
 
 void Daemon::start(Observer& observer) {
     observer_ = &observer;
+    // VMs that are under limits are not to wait for somebody who repairs a file.
+    (void)reloadConfiguration();
     for (const auto& record : runtime_.domains()) {
         const auto uuid = normalizeUuid(record.uuid);
         if (!uuid || *uuid != record.uuid) {
@@ -74,6 +78,23 @@ void Daemon::start(Observer& observer) {
     }
     recorder_.start();
     hypervisor_.start(*this);
+}
+
+Result<void> Daemon::reloadConfiguration() {
+    if (configDirectory_.empty()) return {};
+    auto rules = DomainRules::load(configDirectory_);
+    configurationNote_ = rules ? std::string() : rules.error().message;
+    if (observer_ != nullptr) observer_->hypervisorChanged();
+    if (!rules) {
+        spdlog::error("{}; the former rules ({}) stay", rules.error().message, rules_.size());
+        return tl::unexpected<Error>(rules.error());
+    }
+    rules_ = std::move(*rules);
+    spdlog::info("{}: {} rule{} for new domains", configDirectory_.string(), rules_.size(),
+                 rules_.size() == 1 ? "" : "s");
+    for (const auto& [uuid, entry] : entries_)
+        entry.domain->rulesChanged();
+    return {};
 }
 
 // Asked by others.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "daemon/domain.h"
+#include "daemon/domain_rules.h"
 #include "daemon/event_loop.h"
 #include "daemon/history_recorder.h"
 #include "daemon/hypervisor.h"
@@ -44,8 +45,9 @@ class Daemon : private Hypervisor::Listener {
         std::chrono::milliseconds managerTimeout = std::chrono::seconds(60);  ///< to get ready, and to cure
         std::chrono::milliseconds managerEndPatience = std::chrono::seconds(10);  ///< to end once it is done
         std::function<Result<memory::GuestSupport>(pid_t)> probeGuest = memory::probeGuest;
-        FileTier fileTier{};  ///< of VMs that are attached from now on
-        PolicyFile policy{};  ///< likewise
+        FileTier fileTier{};                      ///< of VMs that are attached from now on
+        PolicyFile policy{};                      ///< likewise
+        std::filesystem::path configDirectory{};  ///< of DomainRules; empty: there are none
     };
 
     explicit Daemon(Parts parts);
@@ -55,6 +57,12 @@ class Daemon : private Hypervisor::Listener {
     void start(Observer& observer);
     /// The observer is going away: it is told nothing any more.
     void unobserve() { observer_ = nullptr; }
+
+    /// Reads the rules for new domains again, and has them followed. On an error, which names file, line and
+    /// remedy, the former rules stay.
+    Result<void> reloadConfiguration();
+    /// The error of the last reading of the rules; empty: there was none.
+    [[nodiscard]] const std::string& configurationNote() const { return configurationNote_; }
 
     [[nodiscard]] std::vector<Domain*> domains() const;
     /// Errors: noSuchDomain; hypervisorUnavailable where it is not known and libvirt cannot be asked.
@@ -86,6 +94,9 @@ class Daemon : private Hypervisor::Listener {
     db::HistoryStore history_;
     HistoryRecorder recorder_;
     ManagerProcesses managers_;
+    std::filesystem::path configDirectory_;
+    DomainRules rules_;
+    std::string configurationNote_;
     Domain::Environment environment_;
     Observer* observer_ = nullptr;
     struct Entry {

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "common/byte_size.h"
+#include "daemon/limit_range.h"
 
 namespace thermocline {
 namespace {
@@ -21,8 +22,6 @@ constexpr std::array<std::chrono::milliseconds, 3> attachRetries{1s, 5s, 30s};
 // Looking at a large VM's mappings can take many milliseconds
 // of the core loop, and the answer rarely changes.
 constexpr auto supportAge = 10s;
-constexpr std::uint64_t smallestFloor = 16ULL << 20;
-constexpr std::uint64_t floorDivisor = 16;
 
 }  // namespace
 
@@ -49,6 +48,8 @@ Domain::Domain(Environment& environment, std::string uuid, std::string name) : e
         policy_ = *policy;
     else
         spdlog::error("domain {}: its policy cannot be read: {}", info_.name, policy.error().message);
+    // Where that cannot be told, rules had better not speak.
+    known_ = environment_.policies.known(info_.uuid).value_or(true);
 }
 
 Domain::~Domain() = default;
@@ -115,6 +116,7 @@ void Domain::enter(State state, std::string note) {
 Result<void> Domain::save(const db::Policy& policy) {
     THERMOCLINE_TRY(environment_.policies.save(info_.uuid, info_.name, policy));
     policy_ = policy;
+    known_ = true;
     return {};
 }
 
@@ -134,6 +136,7 @@ void Domain::update(const DomainInfo& info) {
     if (started) {
         attempts_ = 0;
         hadElement_ = false;
+        ruleDue_ = true;
     }
     if (!info_.running && state_ == State::detached) {
         retry_.reset();
@@ -142,6 +145,7 @@ void Domain::update(const DomainInfo& info) {
     // An attached domain's end is told by its manager and
     // its process; libvirt's word alone would be too early.
     followMetadata();
+    followRule();
     attachByPolicy();
     if (changed) environment_.changed(*this);
 }
@@ -336,7 +340,7 @@ Result<void> Domain::checkLimit(std::uint64_t bytes) const {
             fmt::format("0 is no limit; to lift the limit of {} use ClearLimit (thermoctl limit {} none)",
                         info_.name, info_.name));
     const std::uint64_t ram = memoryBytes();
-    const std::uint64_t floor = std::max(smallestFloor, ram / floorDivisor);
+    const std::uint64_t floor = lowestLimit(ram);
     if (bytes < floor)
         return fail(ErrorCode::invalidLimit,
                     fmt::format("{} is below the floor of {}, which is {} (1/16 of its RAM, at least 16 MiB)",

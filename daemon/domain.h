@@ -50,6 +50,9 @@ class Domain : private ManagerClient::Listener {
     /// Likewise; somebody set or removed the domain's <overcommit> element just now: the last word on its
     /// settings.
     void metadataChanged(const DomainInfo& info);
+    /// The rules for new domains have changed: looks at them again where nothing else was said of the domain.
+    /// Attached domains stay attached.
+    void rulesChanged();
     /// A state directory was found at start: connects to the manager, or clears up after it.
     void adopt(const DomainRecord& record);
 
@@ -122,6 +125,7 @@ class Domain : private ManagerClient::Listener {
     void followMetadata();
     /// followMetadata(), from the loop.
     void settle();
+    void followRule();
     void takeSettings(const db::Policy& wanted, const Done& done);
     void applySettings(const db::Policy& wanted, const Done& done);
     void forgetSettings();
@@ -163,6 +167,8 @@ class Domain : private ManagerClient::Listener {
     bool removed_ = false;                 ///< the element was taken away, and that has to be followed
     bool hadElement_ = false;              ///< the metadata had our element when it was last looked at
     std::optional<std::string> followed_;  ///< the element that was dealt with last, well or not
+    bool known_ = false;                   ///< somebody has said something of the domain, or a rule has
+    bool ruleDue_ = false;                 ///< the rules have to be looked at
     EventLoop::Source settling_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  ///< for answers of the hypervisor
 

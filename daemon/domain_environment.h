@@ -9,6 +9,7 @@
 #include <string>
 
 #include "common/error.h"
+#include "daemon/domain_rules.h"
 #include "daemon/event_loop.h"
 #include "daemon/manager_process.h"
 #include "daemon/qemu_process.h"
@@ -34,6 +35,8 @@ struct DomainEnvironment {
     /// As Hypervisor::setOvercommit; where it is empty nothing is written back.
     std::function<void(const std::string&, std::optional<std::string>, std::function<void(Result<void>)>)>
         setOvercommit{};
+    /// The rule for a domain for which nobody has said anything; empty: there are none.
+    std::function<std::optional<DomainRules::Match>(const DomainInfo&)> rule{};
 };
 
 }  // namespace thermocline

@@ -47,6 +47,7 @@ Domain::Done Domain::asRequest(Done done) {
 
 db::Policy Domain::requested(db::Policy policy) const {
     policy.metadataDue = static_cast<bool>(environment_.setOvercommit);
+    policy.byRule = false;
     return policy;
 }
 
@@ -54,6 +55,7 @@ void Domain::settle() {
     settling_ = environment_.loop.after(std::chrono::milliseconds(0), [this] {
         settling_.reset();
         followMetadata();
+        followRule();
         attachByPolicy();
     });
 }
@@ -88,7 +90,10 @@ void Domain::followMetadata() {
     if (policy_.metadataDue) return writeMetadata();
     if (state_ == State::attaching || state_ == State::detaching) return;  // its end calls this again
     if (removed_) return forgetSettings();
-    if (!info_.overcommit) return noteSettings({});
+    if (!info_.overcommit) {
+        if (std::exchange(followed_, std::nullopt)) noteSettings({});
+        return;
+    }
     hadElement_ = true;
     if (info_.overcommit == followed_) return;
     // What runs there is about to end, or needs somebody to look after it.
@@ -101,6 +106,8 @@ void Domain::followMetadata() {
     };
     const auto wanted = parseOvercommit(*info_.overcommit);
     if (!wanted) return refused(wanted.error());
+    if (!sameSettings(*wanted, policy_))
+        spdlog::info("domain {}: its metadata says {}", info_.name, formatOvercommit(*wanted));
     taking_ = true;
     takeSettings(*wanted, [this, refused](const Result<void>& taken) {
         taking_ = false;
@@ -116,11 +123,45 @@ void Domain::followMetadata() {
     });
 }
 
+void Domain::rulesChanged() {
+    ruleDue_ = true;
+    settle();
+}
+
+void Domain::followRule() {
+    if (!ruleDue_ || !environment_.rule || requests_ != 0 || writing_ || taking_) return;
+    if (info_.overcommit || (known_ && !policy_.byRule)) {
+        ruleDue_ = false;
+        return;
+    }
+    // Its start, or the end of what is under way, calls this again.
+    if (!info_.running || (state_ != State::attached && state_ != State::detached)) return;
+    ruleDue_ = false;
+    const auto match = environment_.rule(info_);
+    if (!match || !match->policy.managed) {
+        if (!policy_.managed || state_ == State::attached) return;
+        db::Policy none;
+        none.byRule = true;
+        if (auto saved = save(none); !saved)
+            spdlog::error("domain {}: {}", info_.name, saved.error().message);
+        return;
+    }
+    if (sameSettings(match->policy, policy_)) return;
+    spdlog::info("domain {}: {} says {}", info_.name, match->where, formatOvercommit(match->policy));
+    taking_ = true;
+    takeSettings(match->policy, [this, where = match->where](const Result<void>& taken) {
+        taking_ = false;
+        noteSettings(taken || passes(taken.error())
+                         ? std::string()
+                         : fmt::format("the rule {} is not in force: {}", where, taken.error().message));
+        settle();
+    });
+}
+
 void Domain::takeSettings(const db::Policy& wanted, const Done& done) {
     if (sameSettings(wanted, policy_)) return done({});
     if (wanted.limitBytes != 0)
         if (auto valid = checkLimit(wanted.limitBytes); !valid) return done(std::move(valid));
-    spdlog::info("domain {}: its metadata says {}", info_.name, formatOvercommit(wanted));
     if (state_ == State::attached) return applySettings(wanted, done);
     if (auto saved = save(wanted); !saved) return done(std::move(saved));
     // A new word is a new reason to try.

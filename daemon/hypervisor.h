@@ -21,6 +21,8 @@ struct DomainInfo {
     /// Its <overcommit> element, as the hypervisor hands it out (overcommit_xml.h): of the domain that runs,
     /// else of its persistent definition.
     std::optional<std::string> overcommit{};
+    std::string metadata{};            ///< its whole <metadata> element, with everybody's; empty: none
+    std::uint64_t hardLimitBytes = 0;  ///< virsh memtune --hard-limit; 0: none
     bool operator==(const DomainInfo&) const = default;
 };
 

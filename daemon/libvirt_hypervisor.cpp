@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/domain_xml.h"
 #include "daemon/overcommit_xml.h"
 
 namespace thermocline {
@@ -120,6 +121,11 @@ std::optional<DomainInfo> describe(virDomainPtr domain) {
     info.memoryBytes = std::uint64_t{figures.maxMem} * 1024;
     info.running = active == 1;
     info.overcommit = overcommitOf(domain, info.running);
+    const std::unique_ptr<char, void (*)(void*)> xml(virDomainGetXMLDesc(domain, 0), &free);
+    if (xml == nullptr) return std::nullopt;
+    auto read = readDomainXml(xml.get());
+    info.metadata = std::move(read.metadata);
+    info.hardLimitBytes = read.hardLimitBytes;
     info.migratingIn = state == VIR_DOMAIN_PAUSED &&
                        (reason == VIR_DOMAIN_PAUSED_MIGRATION || reason == VIR_DOMAIN_PAUSED_POSTCOPY ||
                         reason == VIR_DOMAIN_PAUSED_STARTING_UP);

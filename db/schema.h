@@ -59,6 +59,10 @@ ALTER TABLE domain ADD COLUMN min_resident_bytes INTEGER NOT NULL DEFAULT 0;
     R"sql(
 ALTER TABLE domain ADD COLUMN metadata_due INTEGER NOT NULL DEFAULT 0 CHECK (metadata_due IN (0, 1));
 )sql",
+    // 4 -> 5: whether a rule for new domains is all that the policy rests on.
+    R"sql(
+ALTER TABLE domain ADD COLUMN by_rule INTEGER NOT NULL DEFAULT 0 CHECK (by_rule IN (0, 1));
+)sql",
 };
 
 }  // namespace thermocline::db
