@@ -77,6 +77,12 @@ void Daemon::start(Observer& observer) {
         domainOf(record.uuid, name).adopt(record);
     }
     recorder_.start();
+    // Without it we hear of everything a little later.
+    if (auto hook = HookSocket::open(loop_, runtime_.path() / HookMessage::socketName,
+                                     [this](const HookMessage& message) { hookTold(message); }))
+        hook_ = std::move(*hook);
+    else
+        spdlog::warn("{}; libvirt's hook is not heard", hook.error().message);
     hypervisor_.start(*this);
 }
 
@@ -139,6 +145,7 @@ Domain& Daemon::domainOf(const std::string& uuid, const std::string& name) {
     auto& domain = *entries_.emplace(uuid, Entry{std::make_unique<Domain>(environment_, uuid, name)})
                         .first->second.domain;
     spdlog::debug("domain {} ({}) is known", name, uuid);
+    if (auto phase = hookPhases_.extract(name)) domain.hookTold(phase.mapped());
     if (observer_ != nullptr) observer_->domainAdded(domain);
     return domain;
 }
@@ -194,6 +201,17 @@ void Daemon::domainRebooted(const std::string& uuid) {
     // The process, and with it everything of ours, stays; the guest simply touches its memory anew.
     if (const auto found = entries_.find(uuid); found != entries_.end())
         spdlog::info("domain {}: the guest rebooted", found->second.domain->name());
+}
+
+void Daemon::hookTold(const HookMessage& message) {
+    spdlog::info("domain {}: libvirt's hook says {} {}", message.domain, message.operation,
+                 message.subOperation);
+    for (const auto& [uuid, entry] : entries_)
+        if (entry.domain->name() == message.domain) return entry.domain->hookTold(message.operation);
+    // Of a domain that is made now libvirt's event comes later. What never comes is not kept for ever.
+    constexpr std::size_t mostKept = 1000;
+    if (hookPhases_.size() >= mostKept) hookPhases_.clear();
+    hookPhases_[message.domain] = message.operation;
 }
 
 void Daemon::removeForgotten() {

@@ -12,6 +12,7 @@
 #include "daemon/domain_rules.h"
 #include "daemon/event_loop.h"
 #include "daemon/history_recorder.h"
+#include "daemon/hook_socket.h"
 #include "daemon/hypervisor.h"
 #include "daemon/manager_process.h"
 #include "daemon/qemu_process.h"
@@ -83,6 +84,7 @@ class Daemon : private Hypervisor::Listener {
     void domainRemoved(const std::string& uuid) override;
     void domainRebooted(const std::string& uuid) override;
 
+    void hookTold(const HookMessage& message);
     Domain& domainOf(const std::string& uuid, const std::string& name);
     void removeForgotten();
     Error unknown(const std::string& what) const;
@@ -106,6 +108,8 @@ class Daemon : private Hypervisor::Listener {
     };
     std::map<std::string, Entry> entries_;
     EventLoop::Source removal_;
+    std::unique_ptr<HookSocket> hook_;
+    std::map<std::string, std::string> hookPhases_;  ///< by name, of domains that libvirt has not told of yet
     bool connected_ = false;
     std::string detail_ = "not connected to libvirtd yet; it is being tried";
 };

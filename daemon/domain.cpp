@@ -150,6 +150,15 @@ void Domain::update(const DomainInfo& info) {
     if (changed) environment_.changed(*this);
 }
 
+void Domain::hookTold(const std::string& operation) {
+    hookPhase_ = operation;
+    environment_.changed(*this);
+    if (operation != "started" && operation != "reconnect") return;
+    attempts_ = 0;
+    retry_.reset();
+    settle();
+}
+
 void Domain::attachByPolicy() {
     if (!policy_.managed || !info_.running || info_.migratingIn || state_ != State::detached ||
         retry_.active())

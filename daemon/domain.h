@@ -50,6 +50,9 @@ class Domain : private ManagerClient::Listener {
     /// Likewise; somebody set or removed the domain's <overcommit> element just now: the last word on its
     /// settings.
     void metadataChanged(const DomainInfo& info);
+    /// What libvirt's hook said of the domain. Noted, and a reason to try again at once where an attach has
+    /// failed since the domain started. A domain that libvirt has not told of as running is not touched.
+    void hookTold(const std::string& operation);
     /// The rules for new domains have changed: looks at them again where nothing else was said of the domain.
     /// Attached domains stay attached.
     void rulesChanged();
@@ -77,6 +80,8 @@ class Domain : private ManagerClient::Listener {
     [[nodiscard]] bool managed() const { return policy_.managed; }
     /// Why what its metadata asks for is not in force, or not written there; else empty.
     [[nodiscard]] const std::string& settingsNote() const { return settingsNote_; }
+    /// What libvirt's hook said last: "prepare", "started", ...; empty: nothing.
+    [[nodiscard]] const std::string& hookPhase() const { return hookPhase_; }
     /// The VM's process, 0 where not running or not found.
     [[nodiscard]] pid_t pid() const;
     [[nodiscard]] std::uint64_t memoryBytes() const;
@@ -159,6 +164,7 @@ class Domain : private ManagerClient::Listener {
     bool leaving_ = false;        ///< the manager answered `detach`: its end is no crash
     Done pendingDetach_;
 
+    std::string hookPhase_;
     std::string settingsNote_;
     int requests_ = 0;                     ///< under way
     bool writing_ = false;                 ///< metadata

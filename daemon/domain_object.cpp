@@ -73,6 +73,7 @@ DomainObject::Values DomainObject::values() {
             {"State", State()},
             {"StateNote", StateNote()},
             {"Managed", Managed()},
+            {"HookPhase", HookPhase()},
             {"SettingsNote", SettingsNote()},
             {"Mechanism", Mechanism()},
             {"MemoryBytes", MemoryBytes()},
@@ -192,6 +193,9 @@ std::string DomainObject::StateNote() {
 }
 bool DomainObject::Managed() {
     return domain_.managed();
+}
+std::string DomainObject::HookPhase() {
+    return domain_.hookPhase();
 }
 std::string DomainObject::SettingsNote() {
     return domain_.settingsNote();
