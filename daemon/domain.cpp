@@ -67,7 +67,31 @@ std::uint64_t Domain::memoryBytes() const {
 }
 
 std::uint64_t Domain::limitBytes() const {
-    return state_ == State::attached || state_ == State::detaching ? status_.limitBytes : policy_.limitBytes;
+    return state_ == State::attached || state_ == State::detaching ? status_.limitBytes
+                                                                   : underHardLimit(policy_.limitBytes);
+}
+
+std::uint64_t Domain::underHardLimit(std::uint64_t limit) const {
+    if (limit == 0 || info_.hardLimitBytes == 0 || info_.hardLimitBytes >= limit) return limit;
+    return std::max(info_.hardLimitBytes, lowestLimit(memoryBytes()));
+}
+
+std::string Domain::limitNote() const {
+    if (!status_.limitNote.empty() || underHardLimit(policy_.limitBytes) == policy_.limitBytes)
+        return status_.limitNote;
+    return fmt::format(
+        "libvirt's hard limit of {} (virsh memtune {}) is lower than the limit of {} that was set, and holds",
+        formatByteSize(info_.hardLimitBytes), info_.name, formatByteSize(policy_.limitBytes));
+}
+
+void Domain::followHardLimit() {
+    if (!hardLimitDue_ || state_ != State::attached || !info_.running || requests_ != 0 || taking_) return;
+    hardLimitDue_ = false;
+    if (underHardLimit(policy_.limitBytes) == status_.limitBytes) return;
+    applyLimit(policy_.limitBytes, [this](const Result<void>& applied) {
+        if (!applied)
+            spdlog::warn("domain {}: libvirt's hard limit: {}", info_.name, applied.error().message);
+    });
 }
 
 db::ProactivePolicy Domain::proactive() const {
@@ -132,6 +156,7 @@ void Domain::update(const DomainInfo& info) {
     const bool changed = info != info_;
     // What did not suit the domain may suit it now.
     if (started || info.memoryBytes != info_.memoryBytes) followed_.reset();
+    if (info.hardLimitBytes != info_.hardLimitBytes) hardLimitDue_ = true;
     info_ = info;
     if (started) {
         attempts_ = 0;
@@ -146,6 +171,7 @@ void Domain::update(const DomainInfo& info) {
     // its process; libvirt's word alone would be too early.
     followMetadata();
     followRule();
+    followHardLimit();
     attachByPolicy();
     if (changed) environment_.changed(*this);
 }
@@ -290,7 +316,7 @@ void Domain::subscribe(Done done) {
 // itself succeeded all the same: RAM may have become smaller than the limit.
 
 void Domain::applySavedLimit(const Done& done) {
-    if (policy_.limitBytes == status_.limitBytes) return applySavedProactive({}, done);
+    if (underHardLimit(policy_.limitBytes) == status_.limitBytes) return applySavedProactive({}, done);
     applyLimit(policy_.limitBytes, [this, done](Result<void> applied) {
         if (!applied && applied.error().code == ErrorCode::processGone) return done(std::move(applied));
         applySavedProactive(applied
@@ -400,6 +426,7 @@ void Domain::saveAndApplyLimit(std::uint64_t bytes, Done done) {
 }
 
 void Domain::applyLimit(std::uint64_t bytes, Done done) {
+    bytes = underHardLimit(bytes);
     client_->setLimit(bytes, [this, bytes, done = std::move(done)](Result<manager::Status> status) {
         if (!status) return done(tl::unexpected<Error>(status.error()));
         spdlog::info("domain {}: limit {}", info_.name, bytes == 0 ? "lifted" : formatByteSize(bytes));

@@ -85,9 +85,12 @@ class Domain : private ManagerClient::Listener {
     /// The VM's process, 0 where not running or not found.
     [[nodiscard]] pid_t pid() const;
     [[nodiscard]] std::uint64_t memoryBytes() const;
-    /// The limit in force, or the one that the next automatic attach applies.
+    /// The limit in force, or the one that the next automatic attach applies: no more than libvirt's hard
+    /// limit.
     [[nodiscard]] std::uint64_t limitBytes() const;
-    /// Likewise.
+    /// Why the limit is not met, or not the one that was asked for; else empty.
+    [[nodiscard]] std::string limitNote() const;
+    /// As limitBytes().
     [[nodiscard]] db::ProactivePolicy proactive() const;
     /// The manager's last figures; all zero while there is no manager.
     [[nodiscard]] const manager::Status& status() const { return status_; }
@@ -117,6 +120,9 @@ class Domain : private ManagerClient::Listener {
     void saveAndApplyProactive(const db::ProactivePolicy& proactive, Done done);
     void detachTo(const db::Policy& policy, Done done);
     [[nodiscard]] Result<void> checkAttached() const;
+    /// `limit`, or the domain's <hard_limit> (virsh memtune) where that is lower; 0, no limit, stays 0.
+    [[nodiscard]] std::uint64_t underHardLimit(std::uint64_t limit) const;
+    void followHardLimit();
     [[nodiscard]] Result<void> checkLimit(std::uint64_t bytes) const;
     Result<void> save(const db::Policy& policy);
     void restore(const db::Policy& policy);
@@ -174,6 +180,7 @@ class Domain : private ManagerClient::Listener {
     bool hadElement_ = false;              ///< the metadata had our element when it was last looked at
     std::optional<std::string> followed_;  ///< the element that was dealt with last, well or not
     bool known_ = false;                   ///< somebody has said something of the domain, or a rule has
+    bool hardLimitDue_ = false;            ///< libvirt's hard limit has changed
     bool ruleDue_ = false;                 ///< the rules have to be looked at
     EventLoop::Source settling_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  ///< for answers of the hypervisor

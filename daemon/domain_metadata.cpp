@@ -56,6 +56,7 @@ void Domain::settle() {
         settling_.reset();
         followMetadata();
         followRule();
+        followHardLimit();
         attachByPolicy();
     });
 }

@@ -35,7 +35,7 @@ class DomainMetadataTest : public DomainTest {
         };
     }
     [[nodiscard]] DomainInfo info(bool running = true) const {
-        return {uuid, "vm", running, false, 512 * mib, stored_};
+        return {uuid, "vm", running, false, 512 * mib, stored_, {}, hardLimit_};
     }
     /// virsh metadata --set
     void someoneSets(std::optional<std::string> element) {
@@ -56,6 +56,7 @@ class DomainMetadataTest : public DomainTest {
     std::optional<std::string> stored_;
     std::optional<Error> refusal_;
     int writes_ = 0;
+    std::uint64_t hardLimit_ = 0;
 };
 
 TEST_F(DomainMetadataTest, anElementAttachesAndItsChangesAreFollowed) {
@@ -245,6 +246,37 @@ TEST_F(DomainMetadataTest, whatIsSaidWhileItAttachesIsTakenWhenItIsAttached) {
     EXPECT_TRUE(limitBecomes(128 * mib));
     settle();
     EXPECT_EQ(domain_->status().limitBytes, 128 * mib);
+}
+
+TEST_F(DomainMetadataTest, noLimitIsAboveLibvirtsHardLimit) {
+    makeDomain();
+    const auto memtune = [&](std::uint64_t bytes) {
+        hardLimit_ = bytes;
+        domain_->update(info());
+    };
+    memtune(200 * mib);
+    ASSERT_TRUE(attach());
+    EXPECT_EQ(domain_->status().limitBytes, 0U);  // nobody asked for one
+    EXPECT_EQ(domain_->limitNote(), "");
+    ASSERT_TRUE(setLimit(300 * mib));
+    EXPECT_EQ(domain_->status().limitBytes, 200 * mib);
+    EXPECT_THAT(domain_->limitNote(),
+                HasSubstr("hard limit of 200.0 MiB (virsh memtune vm) is lower than the limit of 300.0"));
+    EXPECT_EQ(saved().limitBytes, 300 * mib);  // as it was asked for: the hard limit may go
+    ASSERT_TRUE(until([&] { return stored_ == "<overcommit limit=\"300MiB\"/>" && !saved().metadataDue; }));
+    settle();
+    EXPECT_EQ(domain_->status().limitBytes, 200 * mib);
+    memtune(1 * mib);  // no guest can live there
+    EXPECT_TRUE(limitBecomes(32 * mib));
+    memtune(250 * mib);
+    EXPECT_TRUE(limitBecomes(250 * mib));
+    memtune(0);
+    EXPECT_TRUE(limitBecomes(300 * mib));
+    EXPECT_EQ(domain_->limitNote(), "");
+    ASSERT_TRUE(setLimit(100 * mib));
+    memtune(200 * mib);
+    settle();
+    EXPECT_EQ(domain_->status().limitBytes, 100 * mib);
 }
 
 TEST_F(DomainMetadataTest, aDetachThatFailsAfterARemovalIsTold) {

@@ -261,7 +261,7 @@ bool DomainObject::LimitMet() {
     return domain_.status().limitMet;
 }
 std::string DomainObject::LimitNote() {
-    return domain_.status().limitNote;
+    return domain_.limitNote();
 }
 std::uint64_t DomainObject::Faults() {
     return domain_.status().faults;

@@ -24,11 +24,10 @@ class _Rules:
 
 
 @pytest.fixture
-def ruled(testbed, tmp_path):
+def ruled(testbed):
     """A daemon with a directory of rules that is empty as yet."""
     with Thermocline(testbed, start=False) as thermocline:
-        thermocline.rules = _Rules(tmp_path / "conf.d")
-        thermocline.daemon.options = ["--config-dir", str(thermocline.rules.directory)]
+        thermocline.rules = _Rules(thermocline.daemon.config_dir)
         thermocline.start()
         yield thermocline
 
@@ -111,10 +110,8 @@ def test_a_broken_file_keeps_the_former_rules(ruled, own_guest):
     ruled.domain(guest).wait_for("the new default", lambda figures: _limit_of_attached(figures) == 96 * MIB)
 
 
-def test_a_daemon_that_starts_with_a_broken_file_says_so_and_runs(testbed, tmp_path):
+def test_a_daemon_that_starts_with_a_broken_file_says_so_and_runs(testbed):
     with Thermocline(testbed, start=False) as thermocline:
-        rules = _Rules(tmp_path / "conf.d")
-        path = rules.write("10.toml", "[[rule]]\n")
-        thermocline.daemon.options = ["--config-dir", str(rules.directory)]
+        path = _Rules(thermocline.daemon.config_dir).write("10.toml", "[[rule]]\n")
         thermocline.start()
         assert f"{path}:1" in thermocline.client.manager_property("ConfigurationNote")
