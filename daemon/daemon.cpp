@@ -41,7 +41,7 @@ Daemon::Daemon(Parts parts)
                     return figures;
                 }),
       managers_(parts.loop, std::move(parts.managerExecutable), parts.managerTimeout,
-                std::move(parts.fileTier), std::move(parts.policy)),
+                std::move(parts.fileTier), std::move(parts.policy), parts.mechanism),
       configDirectory_(std::move(parts.configDirectory)),
       environment_{parts.loop,
                    managers_,

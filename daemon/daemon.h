@@ -45,9 +45,13 @@ class Daemon : private Hypervisor::Listener {
         std::filesystem::path managerExecutable;
         std::chrono::milliseconds managerTimeout = std::chrono::seconds(60);  ///< to get ready, and to cure
         std::chrono::milliseconds managerEndPatience = std::chrono::seconds(10);  ///< to end once it is done
-        std::function<Result<memory::GuestSupport>(pid_t)> probeGuest = memory::probeGuest;
-        FileTier fileTier{};                      ///< of VMs that are attached from now on
-        PolicyFile policy{};                      ///< likewise
+        std::function<Result<memory::GuestSupport>(pid_t)> probeGuest = [](pid_t pid) {
+            return memory::probeGuest(pid);
+        };
+        FileTier fileTier{};  ///< of VMs that are attached from now on
+        PolicyFile policy{};  ///< likewise
+        /// How they take pages out of guest RAM; none: the best that works here.
+        std::optional<memory::Mechanism> mechanism{};
         std::filesystem::path configDirectory{};  ///< of DomainRules; empty: there are none
     };
 

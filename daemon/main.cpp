@@ -67,6 +67,10 @@ ExitCode run(const Options& options) {
         parts.fileTier.directory = std::filesystem::absolute(parts.fileTier.directory);
     parts.policy = options.policy;
     parts.configDirectory = std::filesystem::absolute(options.configDirectory);
+    parts.mechanism = memory::mechanismFromName(options.mechanism);
+    parts.probeGuest = [mechanism = parts.mechanism](pid_t pid) {
+        return memory::probeGuest(pid, mechanism);
+    };
     Daemon daemon(std::move(parts));
     ExitCode code = ExitCode::ok;
     const auto published = (*bus)->publish(daemon, options.connect, [&] {

@@ -72,12 +72,14 @@ struct ManagerProcesses::Child {
 };
 
 ManagerProcesses::ManagerProcesses(EventLoop& loop, std::filesystem::path executable,
-                                   std::chrono::milliseconds timeout, FileTier fileTier, PolicyFile policy)
+                                   std::chrono::milliseconds timeout, FileTier fileTier, PolicyFile policy,
+                                   std::optional<memory::Mechanism> mechanism)
     : loop_(loop),
       executable_(std::move(executable)),
       timeout_(timeout),
       fileTier_(std::move(fileTier)),
-      policy_(std::move(policy)) {}
+      policy_(std::move(policy)),
+      mechanism_(mechanism) {}
 
 ManagerProcesses::~ManagerProcesses() = default;
 
@@ -149,6 +151,7 @@ void ManagerProcesses::run(pid_t vm, const std::filesystem::path& stateDirectory
         stateDirectory.string(), "--name", name,    "--ready-fd",       std::to_string(readyFd)};
     append(argv, fileTier_);
     append(argv, policy_);
+    if (mechanism_) argv.insert(argv.end(), {"--mechanism", std::string(memory::mechanismName(*mechanism_))});
     start(child, argv, readyFd);
 }
 

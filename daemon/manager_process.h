@@ -8,6 +8,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/error.h"
@@ -15,6 +16,7 @@
 #include "daemon/file_tier.h"
 #include "daemon/policy_file.h"
 #include "memory/manager/protocol.h"
+#include "memory/mechanism.h"
 
 namespace thermocline {
 
@@ -35,7 +37,8 @@ class ManagerProcesses {
     using CureDone = std::function<void(Result<void>)>;
 
     ManagerProcesses(EventLoop& loop, std::filesystem::path executable, std::chrono::milliseconds timeout,
-                     FileTier fileTier = {}, PolicyFile policy = {});
+                     FileTier fileTier = {}, PolicyFile policy = {},
+                     std::optional<memory::Mechanism> mechanism = std::nullopt);
     ~ManagerProcesses();
     ManagerProcesses(const ManagerProcesses&) = delete;
     ManagerProcesses& operator=(const ManagerProcesses&) = delete;
@@ -55,6 +58,7 @@ class ManagerProcesses {
     std::chrono::milliseconds timeout_;
     FileTier fileTier_;
     PolicyFile policy_;
+    std::optional<memory::Mechanism> mechanism_;
     Children children_;
 };
 

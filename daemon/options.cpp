@@ -116,6 +116,12 @@ std::variant<Options, ExitCode> parseOptions(int argc, char** argv) {
         ->check(CLI::ExistingFile);
     addFileTierOptions(app, options.fileTier);
     addPolicyOptions(app, options.policy);
+    app.add_option(
+           "--mechanism", options.mechanism,
+           "how pages are taken out of the RAM of VMs that are attached from now on: auto is the best "
+           "that works here")
+        ->check(CLI::IsMember({"auto", "move", "copy"}))
+        ->capture_default_str();
     app.add_option("--log-level", options.logLevel, "least important level that is logged")
         ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}))
         ->capture_default_str();

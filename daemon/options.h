@@ -30,6 +30,7 @@ struct Options {
     std::filesystem::path manager;  ///< found beside our own executable or in libexec where not given
     FileTier fileTier;
     PolicyFile policy;
+    std::string mechanism = "auto";  ///< or a name of memory/mechanism.h
     std::string logLevel = "info";
 };
 

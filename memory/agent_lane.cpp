@@ -63,6 +63,17 @@ void AgentLane::advise(VmRange range, int advice) {
     operation.source = static_cast<std::uint64_t>(advice);
 }
 
+void AgentLane::advisePages(VmAddress first, int advice, const BlockMask& want) {
+    auto& operation = next(THERMOCLINE_ADVISE_PAGES);
+    operation.destination = first.value;
+    operation.source = static_cast<std::uint64_t>(advice);
+    std::copy(want.words().begin(), want.words().end(), operation.want);
+}
+
+void AgentLane::findDirect(std::uint32_t descriptors) {
+    next(THERMOCLINE_FIND_DIRECT).length = descriptors;
+}
+
 void AgentLane::populate(VmAddress page) {
     next(THERMOCLINE_POPULATE).destination = page.value;
 }
@@ -108,9 +119,11 @@ const std::vector<AgentLane::Outcome>& AgentLane::run() {
         Outcome outcome;
         // The operation that ended the batch has its own error; those behind it were not run.
         outcome.error = i <= completed ? static_cast<int>(-operation.error) : ECANCELED;
-        if (i < completed && operation.kind == THERMOCLINE_MOVE_PAGES)
-            for (std::size_t w = 0; w < outcome.moved.words().size(); ++w)
-                outcome.moved.words()[w] = operation.done[w] & operation.want[w];
+        const bool ofPages =
+            operation.kind == THERMOCLINE_MOVE_PAGES || operation.kind == THERMOCLINE_ADVISE_PAGES;
+        if (i < completed && ofPages)
+            for (std::size_t w = 0; w < outcome.pages.words().size(); ++w)
+                outcome.pages.words()[w] = operation.done[w] & operation.want[w];
         outcomes_.push_back(outcome);
     }
     return outcomes_;

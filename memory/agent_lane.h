@@ -26,6 +26,9 @@ class AgentLane {
     void movePages(int descriptor, VmAddress to, VmAddress from, const BlockMask& want);
     void moveHuge(int descriptor, VmAddress to, VmAddress from);
     void advise(VmRange range, int advice);
+    void advisePages(VmAddress first, int advice, const BlockMask& want);
+    /// EBUSY where a file is open with O_DIRECT under a number below `descriptors`.
+    void findDirect(std::uint32_t descriptors);
     void populate(VmAddress page);
     void exit();
 
@@ -33,7 +36,7 @@ class AgentLane {
     struct Outcome {
         int error =
             0;  ///< 0 or an errno value; ECANCELED where an earlier operation's failure ended the batch
-        BlockMask moved;  ///< movePages only
+        BlockMask pages;  ///< movePages and advisePages only: for which it worked
     };
     /// Runs what is queued; outcomes in the order of queueing. Returns an empty vector when the process has
     /// ended.

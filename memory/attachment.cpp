@@ -317,9 +317,10 @@ std::uint64_t StagingArea::bytesFor(std::uint64_t blocks) {
 }
 
 Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::uint64_t blocks,
-                          const std::string& userfaultfdDevice) {
+                          Mechanism mechanism, const std::string& userfaultfdDevice) {
     Attachment attachment;
     attachment.footprint.pid = pid;
+    attachment.footprint.mechanism = mechanism;
     attachment.footprint.guestRam = guestRam;
     const UniqueFd device(::open(userfaultfdDevice.c_str(), O_RDWR | O_CLOEXEC));
     if (!device.valid())
@@ -338,7 +339,8 @@ Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::
                          errno == ESRCH ? ErrorCode::processGone : ErrorCode::systemError);
     attachment.memory.reset(::open(fmt::format("/proc/{}/mem", pid).c_str(), O_RDWR | O_CLOEXEC));
     attachment.pagemap.reset(::open(fmt::format("/proc/{}/pagemap", pid).c_str(), O_RDONLY | O_CLOEXEC));
-    if (!attachment.memory.valid() || !attachment.pagemap.valid())
+    attachment.status.reset(::open(fmt::format("/proc/{}/status", pid).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!attachment.memory.valid() || !attachment.pagemap.valid() || !attachment.status.valid())
         return failErrno(fmt::format("/proc/{}/mem", pid), errno, ErrorCode::permissionDenied);
     const auto code = agentCode();
     if (!code) return tl::unexpected(code.error());
@@ -394,6 +396,7 @@ std::optional<int> findAttachedDescriptor(pid_t pid) {
 void to_json(nlohmann::json& json, const Footprint& f) {
     const auto range = [](const VmRange& r) { return nlohmann::json::array({r.start.value, r.bytes}); };
     json = {{"pid", f.pid},
+            {"mechanism", mechanismName(f.mechanism)},
             {"start_time", f.startTime},
             {"guest_uffd", f.guestUffd},
             {"drop_uffd", f.dropUffd},
@@ -414,6 +417,10 @@ void from_json(const nlohmann::json& json, Footprint& f) {
         return VmRange{{readField<std::uint64_t>(pair.at(0))}, readField<std::uint64_t>(pair.at(1))};
     };
     readField(json.at("pid"), f.pid);
+    const auto mechanism = mechanismFromName(readField<std::string>(json.at("mechanism")));
+    if (!mechanism)
+        throw nlohmann::json::other_error::create(501, "no such mechanism", &json.at("mechanism"));
+    f.mechanism = *mechanism;
     readField(json.at("start_time"), f.startTime);
     readField(json.at("guest_uffd"), f.guestUffd);
     readField(json.at("drop_uffd"), f.dropUffd);

@@ -25,6 +25,7 @@
 
 #include "common/error.h"
 #include "common/unique_fd.h"
+#include "memory/mechanism.h"
 #include "memory/page.h"
 
 namespace thermocline::memory {
@@ -35,6 +36,7 @@ inline constexpr std::size_t laneCount = 2;
 /// Everything of ours that is inside the VM's process; -1 and empty where there is none (yet).
 struct Footprint {
     pid_t pid = 0;
+    Mechanism mechanism = Mechanism::move;
     std::uint64_t startTime = 0;  ///< with the pid: this process and no other (processStartTime)
     int guestUffd = -1;           ///< guest RAM and staging area are registered with it
     int dropUffd = -1;            ///< the drop areas are; no events, so that dropping waits for nobody
@@ -83,11 +85,13 @@ struct Attachment {
     UniqueFd control;  ///< memfd of the control pages
     UniqueFd memory;   ///< /proc/PID/mem, read and write
     UniqueFd pagemap;  ///< /proc/PID/pagemap
+    UniqueFd status;   ///< /proc/PID/status
 };
 
 /// Steps 1 to 4 for a process whose memory `guestRam` is to be managed in `blocks` blocks. On error
 /// everything has been undone. Errors: processGone, permissionDenied, busy, notSupported, systemError.
 Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::uint64_t blocks,
+                          Mechanism mechanism = Mechanism::move,
                           const std::string& userfaultfdDevice = "/dev/userfaultfd");
 
 /// The last part of step 5: unmaps and closes what `footprint` lists. REQUIRES: nothing is staged or cold any

@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "memory/attachment.h"
+#include "memory/copy_hazards.h"
 
 namespace thermocline::memory {
 namespace {
@@ -130,8 +131,10 @@ Result<QemuCommandLine> parseQemuCommandLine(std::string_view text) {
     }
     QemuCommandLine commandLine;
     std::optional<std::uint64_t> plainMemory;
-    for (std::size_t i = 0; i + 1 < words.size(); ++i) {
+    for (std::size_t i = 0; i < words.size(); ++i) {
         const auto option = words[i].starts_with("--") ? words[i].substr(1) : words[i];
+        if (option == "-enable-kvm") commandLine.kvm = true;
+        if (i + 1 == words.size()) break;
         const auto value = words[i + 1];
         if (option == "-object") {
             readObject(value, commandLine);
@@ -145,6 +148,15 @@ Result<QemuCommandLine> parseQemuCommandLine(std::string_view text) {
             const auto driver = Properties(value, "driver").text("driver");
             if (driver.starts_with("vfio-") && commandLine.pinningDevice.empty())
                 commandLine.pinningDevice = driver;
+            const bool memory = driver == "pc-dimm" || driver == "nvdimm" ||
+                                driver.starts_with("virtio-mem") || driver.starts_with("virtio-pmem");
+            if (memory && commandLine.memoryDevice.empty()) commandLine.memoryDevice = driver;
+        } else if (option == "-accel" || option == "-machine" || option == "-M") {
+            const Properties accelerator(value, option == "-accel" ? "accel" : "type");
+            if (accelerator.text("accel").find("kvm") != std::string::npos) commandLine.kvm = true;
+        } else if (option == "-cpu") {
+            const Properties cpu(value, "model");
+            commandLine.nestingOff = cpu.text("vmx") == "off" || cpu.text("svm") == "off";
         } else if (option == "-netdev") {
             const auto type = Properties(value, "type").text("type");
             if (type == "vhost-vdpa" && commandLine.pinningDevice.empty()) commandLine.pinningDevice = type;
@@ -212,7 +224,7 @@ Result<GuestRam> locateGuestRam(const QemuCommandLine& commandLine, const std::v
     return ram;
 }
 
-Result<GuestRam> discoverGuestRam(pid_t pid) {
+Result<GuestRam> discoverGuestRam(pid_t pid, Mechanism mechanism) {
     const auto text = readProcFile(fmt::format("/proc/{}/cmdline", pid));
     if (!text) return tl::unexpected(text.error());
     const auto commandLine = parseQemuCommandLine(*text);
@@ -239,6 +251,7 @@ Result<GuestRam> discoverGuestRam(pid_t pid) {
                         pinned));
     if (auto attached = findAttachedDescriptor(pid); attached)
         return fail(ErrorCode::alreadyAttached, fmt::format("process {} is managed already", pid));
+    if (mechanism == Mechanism::copy) THERMOCLINE_TRY(refuseCopying(pid, *commandLine));
     const auto mappings = readMappings(pid);
     if (!mappings) return tl::unexpected(mappings.error());
     return locateGuestRam(*commandLine, *mappings);

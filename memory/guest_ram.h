@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "memory/mechanism.h"
 #include "memory/page.h"
 #include "memory/process_map.h"
 
@@ -32,6 +33,9 @@ struct QemuCommandLine {
     bool memoryLocked = false;  ///< -overcommit mem-lock=on
     std::string pinningDevice;  ///< first vfio or vDPA device that pins guest RAM, empty if none
     std::string encryption;     ///< "sev-guest", "tdx-guest", ...; empty if none
+    std::string memoryDevice;   ///< first pc-dimm, nvdimm, virtio-mem or virtio-pmem, empty if none
+    bool kvm = false;           ///< -accel kvm, in any of its forms
+    bool nestingOff = false;    ///< -cpu ...,vmx=off or svm=off
 };
 
 /// Parses the NUL-separated text of /proc/PID/cmdline. Error: notSupported where it names no guest RAM.
@@ -46,8 +50,8 @@ struct GuestRam {
 /// or where the memory is of a kind that cannot be overcommitted.
 Result<GuestRam> locateGuestRam(const QemuCommandLine& commandLine, const std::vector<Mapping>& mappings);
 
-/// Both steps and every reason why `pid` cannot be overcommitted. Errors: processGone, permissionDenied,
-/// notSupported, alreadyAttached.
-Result<GuestRam> discoverGuestRam(pid_t pid);
+/// Both steps and every reason why `pid` cannot be overcommitted by `mechanism`. Errors: processGone,
+/// permissionDenied, notSupported, alreadyAttached.
+Result<GuestRam> discoverGuestRam(pid_t pid, Mechanism mechanism);
 
 }  // namespace thermocline::memory

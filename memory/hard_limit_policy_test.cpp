@@ -11,11 +11,11 @@ using Action = HardLimitPolicy::Action;
 
 TEST(HardLimitPolicy, startsBelowTheLimitAndStopsWithHeadroom) {
     const HardLimitPolicy policy(512 * mib);
-    EXPECT_EQ(policy.headroom(), 16 * mib);
-    EXPECT_FALSE(policy.mustStart(500 * mib));
-    EXPECT_TRUE(policy.mustStart(500 * mib + 1));
-    EXPECT_EQ(policy.next({496 * mib, 400 * mib, 0}, PoolShare::most), Action::nothing);
-    EXPECT_NE(policy.next({496 * mib + 1, 400 * mib, 0}, PoolShare::most), Action::nothing);
+    EXPECT_EQ(policy.headroom(), 4 * mib);
+    EXPECT_FALSE(policy.mustStart(509 * mib));
+    EXPECT_TRUE(policy.mustStart(509 * mib + 1));
+    EXPECT_EQ(policy.next({508 * mib, 400 * mib, 0}, PoolShare::most), Action::nothing);
+    EXPECT_NE(policy.next({508 * mib + 1, 400 * mib, 0}, PoolShare::most), Action::nothing);
 }
 
 TEST(HardLimitPolicy, keepsAnEighthStagedBeforeItEvicts) {
@@ -39,7 +39,7 @@ TEST(PoolShare, shrinksToNothingWhereEverythingIsHotAndComesBack) {
 }
 
 TEST(HardLimitPolicy, headroomIsBounded) {
-    EXPECT_EQ(HardLimitPolicy(16 * mib).headroom(), 4 * mib);
+    EXPECT_EQ(HardLimitPolicy(16 * mib).headroom(), 3 * mib);
     EXPECT_EQ(HardLimitPolicy(1024 * 1024 * mib).headroom(), 64 * mib);
 }
 

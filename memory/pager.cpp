@@ -67,7 +67,7 @@ Result<void> Pager::registerGuest() {
     for (auto& mutex : shards_)
         blocks.emplace_back(mutex);
     for (const auto& extent : addresses_.extents())
-        THERMOCLINE_TRY(guest_.registerMissing(extent.range()));
+        THERMOCLINE_TRY(guest_.registerRange(extent.range(), guestRegisterModes(footprint_.mechanism)));
     // From here on pages appear only through us, and we are here; they vanish only after their REMOVE event
     // was read, which takes the lock that we hold. So the scan sees a state that holds until we let go.
     pages_.setAll(0, firstPageOf(pages_.blocks()), PageEntry::absent());
@@ -226,7 +226,7 @@ Pager::Moved Pager::moveIn(Worker& worker, BlockNumber block, VmAddress to, VmAd
     worker.lane->movePages(footprint_.guestUffd, to, from, want);
     const auto& outcome = worker.lane->run();
     if (outcome.empty()) return {{}, Step::gone};
-    Moved result{outcome[0].moved, stepOf(outcome[0].error)};
+    Moved result{outcome[0].pages, stepOf(outcome[0].error)};
     result.pages &= want;
     result.pages.forEach([&](std::size_t i) { cameBack(firstPageOf(block) + i, false); });
     return result;

@@ -178,6 +178,8 @@ class Pager {
     Step dropAllLeftovers();
 
     [[nodiscard]] BlockMask stagedPages(BlockNumber block);
+    /// Has a fault been put off that can be served now? FaultHandler::wake() then saves it a millisecond.
+    bool takePutOff() { return putOff_.exchange(false, std::memory_order_relaxed); }
     /// All blocks, in the order in which the guest will want them back: those that were in memory longest
     /// first.
     [[nodiscard]] std::vector<BlockNumber> hottestFirst() const;
@@ -192,6 +194,7 @@ class Pager {
         std::uint32_t foundPoor = 0;  ///< when a page of it last turned out not to compress, likewise
         std::uint32_t wanted = 0;     ///< when a page of it last came back or was evicted, in deciseconds()
         BlockMask leftover;           ///< copies in the staging area that nobody needs any more
+        BlockMask dropping;           ///< copied to the staging area, and not gone from guest RAM yet
     };
     /// What each of the two threads works with.
     struct Worker {
@@ -201,6 +204,14 @@ class Pager {
         PageCodec codec;
         std::vector<std::byte> buffer;
     };
+    /// Pages that we drop from guest RAM, and which of them were seen in REMOVE events, how often.
+    struct OwnDrop {
+        BlockNumber block;
+        VmAddress base;
+        BlockMask pages;
+        BlockMask seen;
+        BlockMask seenAgain;
+    };
     static constexpr std::size_t shardCount = 32;
     static constexpr std::size_t chunkPages =
         32;  ///< compressed or copied at a time: bounds how long a fault waits
@@ -209,6 +220,8 @@ class Pager {
 
     PriorityMutex& shard(BlockNumber block) const { return shards_[block % shardCount]; }
     [[nodiscard]] MutablePageBytes page(Worker& worker, std::size_t index) const;
+    /// Pages are copied to the staging area and back, not moved.
+    [[nodiscard]] bool copies() const { return footprint_.mechanism != Mechanism::move; }
     [[nodiscard]] VmAddress staged(BlockNumber block) const { return area_.page(firstPageOf(block)); }
 
     Served serveAbsent(PageNumber page, VmAddress address, bool write, bool roomForHuge);
@@ -229,6 +242,7 @@ class Pager {
     bool makeFreshHuge(Worker& worker);
     void emptyFresh(Worker& worker);
 
+    void removed(PageNumber first, std::uint64_t count);
     void discard(PageNumber first, std::uint64_t count);
     void release(PageEntry entry);
     void cameBack(PageNumber page, bool touched);
@@ -242,6 +256,13 @@ class Pager {
     void addLeftovers(BlockNumber block, const BlockMask& mask);
     Step stageWhole(BlockNumber block, VmAddress address);
     Step stagePages(BlockNumber block, BlockMask want);
+    Step moveAside(BlockNumber block, VmAddress base, const BlockMask& want);
+    Step copyAside(BlockNumber block, VmAddress base, const BlockMask& want);
+    Step refuseWherePinned();
+    Step dropCopied();
+    Moved copyBack(Worker& worker, BlockNumber block, VmAddress base, const BlockMask& want);
+    /// The page is there whoever put it there: who waits for it may go on.
+    void letGo(VmAddress page);
     void passOverPoor(BlockNumber block, BlockMask& want) const;
     void passOverHot(BlockNumber block, BlockMask& want);
     Step evictWhole(BlockNumber block, Algorithm algorithm, Poor poor);
@@ -292,6 +313,8 @@ class Pager {
     std::vector<Block> blocks_;
     Counters counters_;
     std::vector<BlockNumber> blocksToDrop_;  // background thread
+    std::vector<OwnDrop> ownDrops_;          // changed by the background thread alone, under layout_
+    std::atomic<bool> putOff_{false};        // a fault waits for the end of a drop
     std::size_t pagesToDrop_ = 0;
     std::uint32_t evictions_ = 0;
     std::atomic<std::uint64_t> leftoverPages_{0};

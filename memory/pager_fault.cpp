@@ -57,6 +57,10 @@ Served Pager::serve(VmAddress address, bool write, bool roomForHuge) {
     }
     const auto block = blockOf(*number);
     const PriorityMutex::Urgent lock(shard(block));
+    if (blocks_[block].dropping.test(*number % pagesPerBlock)) {
+        putOff_.store(true, std::memory_order_relaxed);
+        return Served::retry;
+    }
     const auto entry = pages_.get(*number);
     switch (entry.state()) {
         case PageState::absent:
@@ -79,7 +83,7 @@ Served Pager::serve(VmAddress address, bool write, bool roomForHuge) {
         return serveAbsent(*number, address, write, false);
     }
     counters_.spuriousFaults.fetch_add(1, std::memory_order_relaxed);
-    guest_.wake({address, pageBytes});
+    letGo(address);
     return Served::done;
 }
 
@@ -110,7 +114,7 @@ Served Pager::serveAbsent(PageNumber number, VmAddress address, bool write, bool
     }
     switch (guest_.zeroPage(address)) {
         case Populate::present:
-            guest_.wake({address, pageBytes});
+            letGo(address);
             [[fallthrough]];
         case Populate::done:
             pages_.set(number, PageEntry::resident());
@@ -183,7 +187,7 @@ Served Pager::populate(PageNumber number, VmAddress address, PageBytes bytes) {
     std::size_t copied = 0;
     switch (guest_.copy(address, bytes, copied)) {
         case Populate::present:  // a page that is there counts
-            guest_.wake({address, pageBytes});
+            letGo(address);
             [[fallthrough]];
         case Populate::done:
             cameBack(number, true);
@@ -199,6 +203,13 @@ Served Pager::populate(PageNumber number, VmAddress address, PageBytes bytes) {
             return Served::gone;
     }
     return Served::gone;
+}
+
+void Pager::letGo(VmAddress page) {
+    if (copies())
+        guest_.unprotect({page, pageBytes});
+    else
+        guest_.wake({page, pageBytes});
 }
 
 std::uint64_t Pager::prefetch(VmAddress first, std::int64_t strideBytes, std::uint64_t count) {
@@ -265,9 +276,10 @@ void Pager::applyEvent(const uffd_msg& message) {
         case UFFD_EVENT_UNMAP: {
             const VmRange range{{message.arg.remove.start},
                                 message.arg.remove.end - message.arg.remove.start};
+            const bool unmapped = message.event == UFFD_EVENT_UNMAP;
             for (const auto& part : addresses_.within(range))
-                discard(part.first, part.pages);
-            if (message.event == UFFD_EVENT_UNMAP) {
+                unmapped ? discard(part.first, part.pages) : removed(part.first, part.pages);
+            if (unmapped) {
                 addresses_.unmap(range);
                 memoryBytes_ = addresses_.pages() * pageBytes;
             }

@@ -133,6 +133,7 @@ Step Pager::moveFreshIn(Worker& worker, BlockNumber block, VmAddress address) {
 }
 
 bool Pager::makeFreshHuge(Worker& worker) {
+    if (copies()) return false;  // it could not be moved in
     worker.lane->populate(worker.fresh.start);
     if (worker.lane->run().empty()) return false;
     if (memory_.isHuge(worker.fresh.start)) return true;

@@ -33,12 +33,14 @@ Step Pager::stage(BlockNumber block, HotBlocks hot, std::size_t mostPages) {
         if (whole && want == allPages() && memory_.isHuge(*whole)) {
             auto& state = blocks_[block];
             state.wasHuge = true;
-            if (hot == HotBlocks::take ||
-                (state.heat.skip == 0 && (state.heat.level == 0 || hot == HotBlocks::passOver)))
-                return stageWhole(block, *whole);
-            if (hot == HotBlocks::passOver) {
-                --state.heat.skip;
-                return Step::hot;
+            if (!copies()) {
+                if (hot == HotBlocks::take ||
+                    (state.heat.skip == 0 && (state.heat.level == 0 || hot == HotBlocks::passOver)))
+                    return stageWhole(block, *whole);
+                if (hot == HotBlocks::passOver) {
+                    --state.heat.skip;
+                    return Step::hot;
+                }
             }
             state.heat = {};
         }
@@ -96,32 +98,44 @@ Step Pager::stagePages(BlockNumber block, BlockMask want) {
         // The locks are dropped between chunks so that a fault never waits for a whole block of small pages;
         // what was wanted may have changed meanwhile.
         BlockMask chunk;
-        for (std::size_t i = 0, taken = 0; i < pagesPerBlock && taken < movePages; ++i) {
+        for (std::size_t i = 0, taken = 0; i < pagesPerBlock && taken < (copies() ? chunkPages : movePages);
+             ++i) {
             if (!want.test(i)) continue;
             want.clear(i);
             chunk.set(i);
             ++taken;
         }
-        const PriorityMutex::Patient layout(layout_);
-        const PriorityMutex::Patient lock(shard(block));
-        const auto resident = pages_.pagesIn(block, PageState::resident);
-        for (const auto& piece : pieces(block)) {
-            auto part = chunk;
-            part &= piece.mask;
-            part &= resident;
-            if (!part.any()) continue;
-            backgroundWorker_.lane->movePages(footprint_.guestUffd, staged(block), piece.base, part);
-            const auto& outcome = backgroundWorker_.lane->run();
-            if (outcome.empty()) return Step::gone;
-            outcome[0].moved.forEach([&](std::size_t i) {
-                movedAside(firstPageOf(block) + i);
-                result = Step::done;
-            });
-            if (outcome[0].error == EAGAIN) return Step::retry;
-            if (outcome[0].error == EBUSY && result == Step::nothing) result = Step::pinned;
+        auto last = Step::nothing;
+        {
+            const PriorityMutex::Patient layout(layout_);
+            const PriorityMutex::Patient lock(shard(block));
+            const auto resident = pages_.pagesIn(block, PageState::resident);
+            for (const auto& piece : pieces(block)) {
+                auto part = chunk;
+                part &= piece.mask;
+                part &= resident;
+                if (!part.any()) continue;
+                last = copies() ? copyAside(block, piece.base, part) : moveAside(block, piece.base, part);
+                if (last == Step::done || result == Step::nothing) result = last;
+                if (last == Step::gone || last == Step::retry) break;
+            }
         }
+        if (dropCopied() == Step::gone) return Step::gone;
+        if (last == Step::gone || last == Step::retry) return last;
+        if (last == Step::pinned && copies()) return result;  // as would be all others
     }
     return result;
+}
+
+/// Moves the wanted pages of one piece to the staging area. REQUIRES: layout and block locks held.
+Step Pager::moveAside(BlockNumber block, VmAddress base, const BlockMask& want) {
+    backgroundWorker_.lane->movePages(footprint_.guestUffd, staged(block), base, want);
+    const auto& outcome = backgroundWorker_.lane->run();
+    if (outcome.empty()) return Step::gone;
+    outcome[0].pages.forEach([&](std::size_t i) { movedAside(firstPageOf(block) + i); });
+    if (outcome[0].error == EAGAIN) return Step::retry;
+    if (outcome[0].pages.any()) return Step::done;
+    return outcome[0].error == EBUSY ? Step::pinned : Step::nothing;
 }
 
 Step Pager::unstage(BlockNumber block) {
@@ -156,7 +170,8 @@ Step Pager::moveBack(BlockNumber block, const BlockMask& want) {
         auto mask = want;
         mask &= piece.mask;
         if (!mask.any()) continue;
-        const auto moved = moveIn(backgroundWorker_, block, piece.base, area_.page(firstPageOf(block)), mask);
+        const auto moved = copies() ? copyBack(backgroundWorker_, block, piece.base, mask)
+                                    : moveIn(backgroundWorker_, block, piece.base, staged(block), mask);
         if (moved.pages.any()) blocks_[block].stagedWhole = false;
         if (moved.step == Step::gone) return Step::gone;
         if (moved.step != Step::done) result = Step::retry;
@@ -231,9 +246,9 @@ Step Pager::dropAllLeftovers() {
         // Most often all that is left of a block goes. Then one MADV_DONTNEED frees it where it is, while the
         // staging area raises no events: it is not registered meanwhile. Nobody needs it to be but stage(),
         // which is this thread's.
-        const bool quiet =
-            std::any_of(batch.begin(), batch.end(), [](const Drop& drop) { return drop.all; }) &&
-            guest_.unregister(area_.staging()).has_value();
+        const bool quiet = !copies() && std::any_of(batch.begin(), batch.end(), [](const Drop& drop) {
+            return drop.all;
+        }) && guest_.unregister(area_.staging()).has_value();
         for (const auto& drop : batch) {
             if (quiet && drop.all)
                 backgroundWorker_.lane->advise({staged(drop.block), blockBytes}, MADV_DONTNEED);
@@ -252,19 +267,21 @@ Step Pager::dropAllLeftovers() {
         for (const auto& drop : batch) {
             const bool whole = quiet && drop.all;
             const PriorityMutex::Patient lock(shard(drop.block));
-            forgetLeftovers(drop.block, !whole                ? outcome->moved
+            forgetLeftovers(drop.block, !whole                ? outcome->pages
                                         : outcome->error == 0 ? drop.wanted
                                                               : BlockMask());
-            outcome += whole ? 1 : 2;
+            outcome += whole || copies() ? 1 : 2;
         }
     }
     return Step::done;
 }
 
-/// Frees pages of the staging area at the next run, by two operations; the first tells which could be. Not
-/// MADV_DONTNEED where they are: the staging area raises events like guest RAM, and we are their only reader.
-/// So they are moved to an area without events first; the whole block as one page if it is one.
+/// Frees pages of the staging area at the next run, by two operations (one where pages are copied); the first
+/// tells which could be. Not MADV_DONTNEED where they are: the staging area raises events like guest RAM, and
+/// we are their only reader. So they are moved to an area without events first; the whole block as one page
+/// if it is one. Where pages are copied the staging area raises none.
 void Pager::queueDrop(Worker& worker, BlockNumber block, const BlockMask& wanted) {
+    if (copies()) return worker.lane->advisePages(staged(block), MADV_DONTNEED, wanted);
     worker.lane->movePages(footprint_.dropUffd, worker.drop.start, staged(block), wanted);
     worker.lane->advise(worker.drop, MADV_DONTNEED);
 }
@@ -274,7 +291,7 @@ std::optional<BlockMask> Pager::moveToDrop(Worker& worker, BlockNumber block, co
     queueDrop(worker, block, wanted);
     const auto& outcome = worker.lane->run();
     if (outcome.empty()) return std::nullopt;
-    return outcome[0].moved;
+    return outcome[0].pages;
 }
 
 /// REQUIRES: the block's lock.

@@ -17,29 +17,19 @@
 #include <utility>
 #include <vector>
 
-#include "memory/process_map.h"
+#include "memory/testing/awaiting.h"
+#include "memory/testing/disk_file.h"
 #include "memory/testing/pager_rig.h"
 #include "memory/testing/subject_process.h"
 
 namespace thermocline::memory {
 namespace {
 
+using testing::awaitBlocked;
+using testing::DiskFile;
 using testing::PagerRig;
 using testing::SubjectProcess;
 constexpr std::uint64_t mib = 1U << 20;
-
-/// Waits until a thread of the process is blocked in system call `number`, or on a page fault where that is
-/// -1.
-void awaitBlocked(pid_t pid, const std::string& number) {
-    const auto task = "/proc/" + std::to_string(pid) + "/task";
-    for (;;) {
-        for (const auto& entry : std::filesystem::directory_iterator(task)) {
-            const auto call = readProcFile(entry.path().string() + "/syscall");
-            if (call && call->starts_with(number + " ")) return;
-        }
-        std::this_thread::yield();
-    }
-}
 
 TEST(Pager, aFaultReadTogetherWithTheRemoveOfItsPageGetsNoStaleBytes) {
     SubjectProcess subject(8 * mib, false);
@@ -122,17 +112,6 @@ TEST(Pager, aDamagedSlotLeavesTheThreadWaitingRatherThanFedGarbage) {
     ASSERT_TRUE(subject.command("touch 101 1000 1").starts_with("ok")) << "other pages must not suffer";
     subject.kill();
 }
-
-/// A file on a disk, since a tmpfs has no O_DIRECT.
-class DiskFile {
-  public:
-    ~DiskFile() { std::filesystem::remove(path_); }
-    [[nodiscard]] const std::string& path() const { return path_; }
-
-  private:
-    std::string path_ =
-        (std::filesystem::read_symlink("/proc/self/exe").parent_path() / "direct-io.data").string();
-};
 
 /// THERMOCLINE_DIRECT_IO_EVICTIONS=10000000 makes it the long form.
 TEST(Pager, whatADeviceWritesIntoAPageThatIsBeingEvictedIsNeverLost) {

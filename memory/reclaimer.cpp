@@ -405,6 +405,7 @@ void Reclaimer::keepOffTheFaultsCpu() {
 Step Reclaimer::stage(BlockNumber block, Pager::HotBlocks hot, bool passed) {
     keepOffTheFaultsCpu();
     const auto step = pager_.stage(block, hot, poolShare_.forced() ? forcedPages : pagesPerBlock);
+    if (pager_.takePutOff()) guest_.wake();
     if (step == Step::done) clock_.staged(block, passed);
     if (step == Step::gone) stop_ = true;
     if (step == Step::retry) std::this_thread::yield();

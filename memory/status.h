@@ -23,7 +23,7 @@ inline constexpr const char* builtInPolicyName = "clock";
 struct Status {
     pid_t pid = 0;                    ///< the VM's process
     std::string state = "attaching";  ///< attaching, attached, detaching, detached, gone
-    std::string mechanism;            ///< "move": UFFDIO_MOVE staging
+    std::string mechanism;            ///< mechanismName()
     std::uint64_t memoryBytes = 0;    ///< guest RAM under management
     std::uint64_t residentBytes = 0;  ///< in the guest's RAM now
     std::uint64_t stagedBytes = 0;    ///< moved aside, not yet compressed (still in memory)

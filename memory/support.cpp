@@ -47,9 +47,7 @@ Finding tryMove(const UniqueFd& device) {
         finding.detail = std::string("USERFAULTFD_IOC_NEW: ") + std::strerror(errno);
         return finding;
     }
-    const auto enabled =
-        uffd.enable(UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMAP |
-                    UFFD_FEATURE_THREAD_ID | abi::uffdFeatureMove);
+    const auto enabled = uffd.enable(guestFeatures(Mechanism::move));
     const TrialMapping from(PROT_READ | PROT_WRITE);
     const TrialMapping to(PROT_READ | PROT_WRITE);
     if (!enabled || !from.valid() || !to.valid() || !uffd.registerMissing(to.range())) {
@@ -65,8 +63,24 @@ Finding tryMove(const UniqueFd& device) {
     return finding;
 }
 
-Finding tryPagemapScan() {
-    Finding finding{"PAGEMAP_SCAN", false, "", "boot Linux 6.7 or newer"};
+/// What takes the place of UFFDIO_MOVE where it is missing.
+bool tryWriteProtection(const UniqueFd& device) {
+    Userfault uffd(UniqueFd(::ioctl(device.get(), USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK)));
+    const TrialMapping trial(PROT_READ | PROT_WRITE);
+    if (uffd.fd() < 0 || !trial.valid() || !uffd.enable(guestFeatures(Mechanism::copy)) ||
+        !uffd.registerRange(trial.range(), guestRegisterModes(Mechanism::copy)))
+        return false;
+    const std::array<std::byte, pageBytes> page{std::byte{42}};
+    std::size_t copied = 0;
+    const bool works = uffd.copy(trial.range().start, page, copied) == Populate::done &&
+                       uffd.protect(trial.range()) == Populate::done &&
+                       uffd.unprotect(trial.range()) == Populate::done && trial.bytes()[0] == std::byte{42};
+    (void)uffd.unregister(trial.range());
+    return works;
+}
+
+Finding tryPageMap() {
+    Finding finding{"page map", false, "", "mount /proc, and run as root"};
     const TrialMapping trial(PROT_READ | PROT_WRITE);
     const ProcessMemory self(UniqueFd(::open("/proc/self/mem", O_RDONLY | O_CLOEXEC)),
                              UniqueFd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)));
@@ -124,8 +138,20 @@ HostSupport probeHost(const std::string& userfaultfdDevice) {
                        : "run as root, or let this user open " + userfaultfdDevice;
     }
     support.findings.push_back(open);
-    if (open.ok) support.findings.push_back(tryMove(device));
-    support.findings.push_back(tryPagemapScan());
+    if (open.ok) {
+        auto move = tryMove(device);
+        if (move.ok) {
+            support.mechanism = Mechanism::move;
+        } else if (tryWriteProtection(device)) {
+            support.mechanism = Mechanism::copy;
+            move = {"write-protection", true,
+                    "works, in place of UFFDIO_MOVE, which this kernel lacks (Linux 6.8 has it): pages are "
+                    "copied, which is slower, and refused to VMs with O_DIRECT disks",
+                    ""};
+        }
+        support.findings.push_back(std::move(move));
+    }
+    support.findings.push_back(tryPageMap());
     support.findings.push_back(tryPtrace());
     support.findings.push_back(tryExecutableMemfd());
     support.usable = true;
@@ -133,16 +159,21 @@ HostSupport probeHost(const std::string& userfaultfdDevice) {
         if (finding.ok) finding.fix.clear();
         support.usable = support.usable && finding.ok;
     }
-    support.mechanism = support.usable ? "move" : "none";
+    if (!support.usable) support.mechanism.reset();
     return support;
 }
 
-Result<GuestSupport> probeGuest(pid_t pid) {
-    const auto ram = discoverGuestRam(pid);
+Result<GuestSupport> probeGuest(pid_t pid, std::optional<Mechanism> mechanism,
+                                const std::string& userfaultfdDevice) {
+    if (!mechanism) mechanism = probeHost(userfaultfdDevice).mechanism;
+    if (!mechanism)
+        return fail(ErrorCode::notSupported,
+                    "this host cannot overcommit; run thermoctl doctor for what it lacks");
+    const auto ram = discoverGuestRam(pid, *mechanism);
     GuestSupport support;
     if (ram) {
         support.usable = true;
-        support.mechanism = "move";
+        support.mechanism = mechanismName(*mechanism);
         support.memoryBytes = ram->bytes();
         return support;
     }

@@ -7,10 +7,12 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/error.h"
+#include "memory/mechanism.h"
 
 namespace thermocline::memory {
 
@@ -24,24 +26,26 @@ struct Finding {
 
 struct HostSupport {
     bool usable = false;
-    std::string mechanism;  ///< "move" where usable, else "none"
+    std::optional<Mechanism> mechanism;  ///< the best that works here; none where not usable
     std::vector<Finding> findings;
 };
 
-/// Probes the running kernel (userfaultfd device and features, UFFDIO_MOVE by really moving a page,
-/// PAGEMAP_SCAN, ptrace). `userfaultfdDevice` is a parameter for tests.
+/// Probes the running kernel (userfaultfd device and features, UFFDIO_MOVE by really moving a page, else
+/// write-protection; the page map, ptrace). `userfaultfdDevice` is a parameter for tests.
 HostSupport probeHost(const std::string& userfaultfdDevice = "/dev/userfaultfd");
 
 struct GuestSupport {
     bool usable = false;
-    std::string mechanism;          ///< "move" where usable, else "none"
+    std::string mechanism;          ///< a mechanism's name where usable, else "none"
     std::uint64_t memoryBytes = 0;  ///< guest RAM found, 0 where unknown
     std::string reason;             ///< why not, empty where usable
     std::string fix;                ///< what to do about it, empty where usable or where nothing can be done
 };
 
 /// Looks at a QEMU process: guest RAM found without ambiguity, not locked, pinned (VFIO), shared, huge-tlb,
-/// encrypted (SEV, TDX) or attached already. Errors: processGone, permissionDenied.
-Result<GuestSupport> probeGuest(pid_t pid);
+/// encrypted (SEV, TDX) or attached already; by `mechanism`, or the host's where none is given. Errors:
+/// processGone, permissionDenied; notSupported where the host has none.
+Result<GuestSupport> probeGuest(pid_t pid, std::optional<Mechanism> mechanism = std::nullopt,
+                                const std::string& userfaultfdDevice = "/dev/userfaultfd");
 
 }  // namespace thermocline::memory

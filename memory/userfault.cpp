@@ -41,10 +41,10 @@ Result<void> Userfault::enable(std::uint64_t features) {
     return failErrno("UFFDIO_API");
 }
 
-Result<void> Userfault::registerMissing(VmRange range) {
+Result<void> Userfault::registerRange(VmRange range, std::uint64_t modes) {
     uffdio_register request{};
     request.range = {range.start.value, range.bytes};
-    request.mode = UFFDIO_REGISTER_MODE_MISSING;
+    request.mode = modes;
     if (::ioctl(fd_.get(), UFFDIO_REGISTER, &request) == 0) return {};
     return failErrno(fmt::format("UFFDIO_REGISTER of {:#x}+{:#x}", range.start.value, range.bytes), errno,
                      errno == EBUSY ? ErrorCode::notSupported : ErrorCode::systemError);
@@ -77,6 +77,21 @@ Populate Userfault::zeroPage(VmAddress to) {
 void Userfault::wake(VmRange range) {
     uffdio_range request{range.start.value, range.bytes};
     ::ioctl(fd_.get(), UFFDIO_WAKE, &request);
+}
+
+Populate Userfault::writeProtect(VmRange range, std::uint64_t mode) {
+    uffdio_writeprotect request{};
+    request.range = {range.start.value, range.bytes};
+    request.mode = mode;
+    return populateResult(::ioctl(fd_.get(), UFFDIO_WRITEPROTECT, &request), 0);
+}
+
+Populate Userfault::protect(VmRange range) {
+    return writeProtect(range, UFFDIO_WRITEPROTECT_MODE_WP);
+}
+
+Populate Userfault::unprotect(VmRange range) {
+    return writeProtect(range, 0);
 }
 
 std::size_t Userfault::read(std::span<uffd_msg> messages) {

@@ -32,8 +32,10 @@ class Userfault {
 
     /// UFFDIO_API with exactly these features. Error: notSupported, naming the kernel that has them.
     Result<void> enable(std::uint64_t features);
-    /// Faults on missing pages of `range` come to us from now on.
-    Result<void> registerMissing(VmRange range);
+    /// Faults in `range` come to us from now on; `modes`: UFFDIO_REGISTER_MODE_..., which faults.
+    Result<void> registerRange(VmRange range, std::uint64_t modes);
+    /// ... those on missing pages.
+    Result<void> registerMissing(VmRange range) { return registerRange(range, UFFDIO_REGISTER_MODE_MISSING); }
     /// They no longer do; wakes who waits in `range`.
     Result<void> unregister(VmRange range);
 
@@ -43,6 +45,10 @@ class Userfault {
     /// Maps the shared page of zeros.
     Populate zeroPage(VmAddress to);
     void wake(VmRange range);
+    /// Write-protects the pages that are in `range`: who writes waits. REQUIRES: registered for that.
+    Populate protect(VmRange range);
+    /// The opposite, and wakes who waits in `range`.
+    Populate unprotect(VmRange range);
 
     /// Reads pending messages without blocking; returns how many were filled in. Reading an event lets the
     /// thread that caused it go on.
@@ -51,6 +57,8 @@ class Userfault {
     [[nodiscard]] int fd() const { return fd_.get(); }
 
   private:
+    Populate writeProtect(VmRange range, std::uint64_t mode);
+
     UniqueFd fd_;
 };
 

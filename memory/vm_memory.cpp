@@ -11,14 +11,10 @@
 #include <utility>
 
 #include "common/byte_size.h"
-#include "memory/kernel_abi.h"
 
 namespace thermocline::memory {
 namespace {
 
-constexpr std::uint64_t guestFeatures = UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP |
-                                        UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_THREAD_ID |
-                                        abi::uffdFeatureMove;
 constexpr auto stallWindow = std::chrono::seconds(1);
 
 thermocline_lane* laneAt(thermocline_lane* first, std::size_t lane) {
@@ -54,8 +50,8 @@ Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
             spdlog::warn("the file tier is {}", withoutTier);
         }
     }
-    auto attachment =
-        memory::attach(options.pid, options.guestRam, addresses.blocks(), options.userfaultfdDevice);
+    auto attachment = memory::attach(options.pid, options.guestRam, addresses.blocks(), options.mechanism,
+                                     options.userfaultfdDevice);
     if (!attachment) {
         removeFiles();
         return tl::unexpected(attachment.error());
@@ -72,10 +68,12 @@ Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
                                               std::move(addresses), std::move(*pages), std::move(*store),
                                               std::move(frozen), static_cast<thermocline_lane*>(lanes)));
     vm->withoutTier_ = std::move(withoutTier);
-    if (const auto registered = vm->registerStaging(); !registered) {
+    const auto mechanism = vm->footprint().mechanism;
+    const StagingArea area(vm->footprint().staging, vm->pages_.blocks());
+    if (const auto prepared = prepareUserfaults(mechanism, vm->guest_, vm->drop_, area); !prepared) {
         (void)vm->detach();
         (void)cure(vm->footprint());
-        return tl::unexpected(registered.error());
+        return tl::unexpected(prepared.error());
     }
     return vm;
 }
@@ -88,7 +86,7 @@ VmMemory::VmMemory(Options options, Attachment attachment, AddressMap addresses,
       lanes_(firstLane),
       guest_(std::move(attachment_.guestUffd)),
       drop_(std::move(attachment_.dropUffd)),
-      memory_(std::move(attachment_.memory), std::move(attachment_.pagemap)),
+      memory_(std::move(attachment_.memory), std::move(attachment_.pagemap), std::move(attachment_.status)),
       pages_(std::move(pages)),
       store_(std::move(store)),
       frozen_(std::move(frozen)),
@@ -99,14 +97,6 @@ VmMemory::VmMemory(Options options, Attachment attachment, AddressMap addresses,
              frozen_.get(), {&agents_[0], &agents_[1]}),
       budget_(pager_, *store_),
       stallSince_(std::chrono::steady_clock::now()) {}
-
-Result<void> VmMemory::registerStaging() {
-    const StagingArea area(attachment_.footprint.staging, pages_.blocks());
-    THERMOCLINE_TRY(guest_.enable(guestFeatures));
-    THERMOCLINE_TRY(drop_.enable(abi::uffdFeatureMove));
-    THERMOCLINE_TRY(guest_.registerMissing(area.staging()));
-    return drop_.registerMissing(area.drops());
-}
 
 void VmMemory::start() {
     // The reclaimer asks the handler only once it has something to do, which is after both are there.
@@ -240,7 +230,7 @@ Status VmMemory::status() const {
     const auto& counters = pager_.counters();
     status.pid = attachment_.footprint.pid;
     status.state = gone_ ? "gone" : detached_ ? "detached" : "attached";
-    status.mechanism = "move";
+    status.mechanism = mechanismName(attachment_.footprint.mechanism);
     status.memoryBytes = pager_.memoryBytes();
     // In this order, against the way that reclaim takes: no page is counted twice while it moves.
     status.frozenBytes = pages_.count(PageState::frozen) * pageBytes;

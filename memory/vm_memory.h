@@ -42,6 +42,7 @@ class VmMemory {
         std::function<void()>
             processEnded;  ///< called once, on the fault thread, when the VM's process is gone
         std::string userfaultfdDevice = "/dev/userfaultfd";
+        Mechanism mechanism = Mechanism::move;  ///< one that host and guest support (support.h)
         /// A file tier for what is cold for long. Where it cannot be made the VM is attached without it, and
         /// Status::fileTier says why.
         std::optional<FrozenTierOptions> frozen;
@@ -84,7 +85,6 @@ class VmMemory {
     VmMemory(Options options, Attachment attachment, AddressMap addresses, PageMap pages,
              std::unique_ptr<ColdStore> store, std::unique_ptr<FrozenTier> frozen,
              thermocline_lane* firstLane);
-    Result<void> registerStaging();
     [[nodiscard]] bool processEnded() const;
     [[nodiscard]] std::uint64_t populatedBytes() const;
     void removeFiles();

@@ -9,6 +9,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <array>
+#include <cctype>
 #include <condition_variable>
 #include <filesystem>
 
@@ -23,7 +25,13 @@ using testing::Anatomy;
 using testing::SubjectProcess;
 constexpr std::uint64_t mib = 1U << 20;
 
-class VmMemoryTest : public ::testing::TestWithParam<bool> {
+/// Of what the subject's memory is made, and how its pages are moved.
+struct Setup {
+    Mechanism mechanism;
+    bool huge;
+};
+
+class VmMemoryTest : public ::testing::TestWithParam<Setup> {
   protected:
     void SetUp() override {
         char path[] = "/dev/shm/thermocline-test-XXXXXX";
@@ -39,6 +47,7 @@ class VmMemoryTest : public ::testing::TestWithParam<bool> {
         options.pid = subject.pid();
         options.guestRam = subject.guestRam();
         options.stateDirectory = directory_;
+        options.mechanism = GetParam().mechanism;
         options.processEnded = [this] { processEnded(); };
         options.frozen = std::move(frozen);
         auto vm = VmMemory::attach(std::move(options));
@@ -94,7 +103,7 @@ class VmMemoryTest : public ::testing::TestWithParam<bool> {
 };
 
 TEST_P(VmMemoryTest, limitTouchLiftDetachKeepEveryByte) {
-    SubjectProcess subject(128 * mib, GetParam());
+    SubjectProcess subject(128 * mib, GetParam().huge);
     ASSERT_EQ(subject.command("fill 1 mixed"), "ok");
     const Anatomy before(subject.pid());
     attach(subject);
@@ -123,7 +132,7 @@ TEST_P(VmMemoryTest, limitTouchLiftDetachKeepEveryByte) {
 }
 
 TEST_P(VmMemoryTest, threadsThatNeverStopTouchingSeeEveryByteRight) {
-    SubjectProcess subject(64 * mib, GetParam());
+    SubjectProcess subject(64 * mib, GetParam().huge);
     ASSERT_EQ(subject.command("fill 2 mixed"), "ok");
     attach(subject);
     ASSERT_EQ(subject.command("hammer 3"), "ok");
@@ -137,7 +146,7 @@ TEST_P(VmMemoryTest, threadsThatNeverStopTouchingSeeEveryByteRight) {
 }
 
 TEST_P(VmMemoryTest, discardedPagesReadAsZerosWhateverTheirState) {
-    SubjectProcess subject(64 * mib, GetParam());
+    SubjectProcess subject(64 * mib, GetParam().huge);
     ASSERT_EQ(subject.command("fill 3 plain"), "ok");
     attach(subject);
     ASSERT_TRUE(vm_->setLimit(40 * mib));
@@ -159,7 +168,7 @@ TEST_P(VmMemoryTest, discardedPagesReadAsZerosWhateverTheirState) {
 }
 
 TEST_P(VmMemoryTest, unmappedAndRemappedMemoryIsFollowed) {
-    SubjectProcess subject(64 * mib, GetParam());
+    SubjectProcess subject(64 * mib, GetParam().huge);
     ASSERT_EQ(subject.command("fill 5 plain"), "ok");
     attach(subject);
     ASSERT_TRUE(vm_->setLimit(40 * mib));
@@ -177,7 +186,7 @@ TEST_P(VmMemoryTest, unmappedAndRemappedMemoryIsFollowed) {
 }
 
 TEST_P(VmMemoryTest, pinnedPagesStayWhereTheyAre) {
-    SubjectProcess subject(64 * mib, GetParam());
+    SubjectProcess subject(64 * mib, GetParam().huge);
     ASSERT_EQ(subject.command("fill 6 plain"), "ok");
     attach(subject);
     const auto pinned = subject.command("pin 1024 1024");  // 4 MiB
@@ -196,7 +205,7 @@ TEST_P(VmMemoryTest, pinnedPagesStayWhereTheyAre) {
 }
 
 TEST_P(VmMemoryTest, freshMemoryIsServedAndCounted) {
-    SubjectProcess subject(64 * mib, GetParam());
+    SubjectProcess subject(64 * mib, GetParam().huge);
     attach(subject);
     ASSERT_TRUE(vm_->setLimit(64 * mib));
     ASSERT_EQ(subject.command("fill 7 plain"), "ok");
@@ -204,7 +213,7 @@ TEST_P(VmMemoryTest, freshMemoryIsServedAndCounted) {
     const auto status = vm_->status();
     EXPECT_GT(status.zeroFaults, 0U);
     EXPECT_LE(status.usedBytes, 64 * mib);
-    if (GetParam()) {
+    if (GetParam().huge && GetParam().mechanism == Mechanism::move) {
         EXPECT_LT(status.zeroFaults, 16384U / 2) << "fresh blocks did not come as huge pages";
     }
     expectDetached(subject);
@@ -212,7 +221,7 @@ TEST_P(VmMemoryTest, freshMemoryIsServedAndCounted) {
 }
 
 TEST_P(VmMemoryTest, incompressibleMemoryMakesTheLimitUnreachableNotTheGuestStuck) {
-    SubjectProcess subject(64 * mib, GetParam());
+    SubjectProcess subject(64 * mib, GetParam().huge);
     ASSERT_EQ(subject.command("fill 8 noise"), "ok");
     attach(subject);
     ASSERT_TRUE(vm_->setLimit(32 * mib));
@@ -227,7 +236,7 @@ TEST_P(VmMemoryTest, incompressibleMemoryMakesTheLimitUnreachableNotTheGuestStuc
 }
 
 TEST_P(VmMemoryTest, whatDoesNotCompressGoesToTheFileTierAndTheLimitIsMet) {
-    SubjectProcess subject(64 * mib, GetParam());
+    SubjectProcess subject(64 * mib, GetParam().huge);
     ASSERT_EQ(subject.command("fill 8 noise"), "ok");
     attach(subject, fileTier());
     ASSERT_TRUE(vm_->setLimit(32 * mib));
@@ -243,7 +252,7 @@ TEST_P(VmMemoryTest, whatDoesNotCompressGoesToTheFileTierAndTheLimitIsMet) {
 }
 
 TEST_P(VmMemoryTest, whatIsColdForLongGoesFromTheStoreToTheFileTierAndBack) {
-    SubjectProcess subject(64 * mib, GetParam());
+    SubjectProcess subject(64 * mib, GetParam().huge);
     ASSERT_EQ(subject.command("fill 13 mixed"), "ok");
     attach(subject, fileTier());
     ASSERT_TRUE(vm_->setLimit(24 * mib));
@@ -258,7 +267,7 @@ TEST_P(VmMemoryTest, whatIsColdForLongGoesFromTheStoreToTheFileTierAndBack) {
 }
 
 TEST_P(VmMemoryTest, theFileTiersKillSwitchLosesNothing) {
-    SubjectProcess subject(64 * mib, GetParam());
+    SubjectProcess subject(64 * mib, GetParam().huge);
     ASSERT_EQ(subject.command("fill 14 mixed"), "ok");
     attach(subject, fileTier());
     ASSERT_TRUE(vm_->setLimit(32 * mib));
@@ -274,7 +283,7 @@ TEST_P(VmMemoryTest, theFileTiersKillSwitchLosesNothing) {
 }
 
 TEST_P(VmMemoryTest, newLimitsWhileTheFileTierIsBeingEmptiedDoNotKeepItOpen) {
-    SubjectProcess subject(64 * mib, GetParam());
+    SubjectProcess subject(64 * mib, GetParam().huge);
     ASSERT_EQ(subject.command("fill 16 noise"), "ok");
     attach(subject, fileTier());
     ASSERT_TRUE(vm_->setLimit(32 * mib));
@@ -292,7 +301,7 @@ TEST_P(VmMemoryTest, newLimitsWhileTheFileTierIsBeingEmptiedDoNotKeepItOpen) {
 }
 
 TEST_P(VmMemoryTest, withoutTheFileTierThatCannotBeMadeTheVmIsAttachedAllTheSame) {
-    SubjectProcess subject(32 * mib, GetParam());
+    SubjectProcess subject(32 * mib, GetParam().huge);
     const auto refused = [&](const std::string& directory, const char* words) {
         auto tier = fileTier();
         tier.store.directory = directory;
@@ -312,7 +321,7 @@ TEST_P(VmMemoryTest, withoutTheFileTierThatCannotBeMadeTheVmIsAttachedAllTheSame
 }
 
 TEST_P(VmMemoryTest, aFullFileTierIsSaidAndLosesNothing) {
-    SubjectProcess subject(64 * mib, GetParam());
+    SubjectProcess subject(64 * mib, GetParam().huge);
     ASSERT_EQ(subject.command("fill 15 noise"), "ok");
     auto tier = fileTier();
     tier.store.maxBytesPerDay = 4 * mib;
@@ -328,7 +337,7 @@ TEST_P(VmMemoryTest, aFullFileTierIsSaidAndLosesNothing) {
 }
 
 TEST_P(VmMemoryTest, withoutALimitOnlyWhatIsColdGoes) {
-    SubjectProcess subject(64 * mib, GetParam());
+    SubjectProcess subject(64 * mib, GetParam().huge);
     ASSERT_EQ(subject.command("fill 11 mixed"), "ok");
     attach(subject);
     ASSERT_TRUE(vm_->setProactive(ProactivePolicy::Settings{.maxStall = 0.05, .minResidentBytes = 0}));
@@ -355,7 +364,7 @@ TEST_P(VmMemoryTest, withoutALimitOnlyWhatIsColdGoes) {
 }
 
 TEST_P(VmMemoryTest, aScanIsMetByPrefetchingAndKeepsEveryByte) {
-    SubjectProcess subject(64 * mib, GetParam());
+    SubjectProcess subject(64 * mib, GetParam().huge);
     ASSERT_EQ(subject.command("fill 12 plain"), "ok");
     attach(subject);
     ASSERT_TRUE(vm_->setLimit(48 * mib));
@@ -376,7 +385,7 @@ TEST_P(VmMemoryTest, aScanIsMetByPrefetchingAndKeepsEveryByte) {
 }
 
 TEST_P(VmMemoryTest, neighboursAreBroughtAlongWhereTheyAreTouchedTogether) {
-    SubjectProcess subject(64 * mib, GetParam());
+    SubjectProcess subject(64 * mib, GetParam().huge);
     ASSERT_EQ(subject.command("fill 16 plain"), "ok");
     attach(subject);
     ASSERT_TRUE(vm_->setLimit(40 * mib));
@@ -394,7 +403,7 @@ TEST_P(VmMemoryTest, neighboursAreBroughtAlongWhereTheyAreTouchedTogether) {
 
 TEST_P(VmMemoryTest, theEndOfTheProcessIsSeenInAnyState) {
     for (const bool hammered : {false, true}) {
-        SubjectProcess subject(64 * mib, GetParam());
+        SubjectProcess subject(64 * mib, GetParam().huge);
         ASSERT_EQ(subject.command("fill 9 plain"), "ok");
         attach(subject);
         ASSERT_TRUE(vm_->setLimit(32 * mib));
@@ -413,7 +422,7 @@ TEST_P(VmMemoryTest, theEndOfTheProcessIsSeenInAnyState) {
 }
 
 TEST_P(VmMemoryTest, manyAttachmentsLeaveNothingBehind) {
-    SubjectProcess subject(32 * mib, GetParam());
+    SubjectProcess subject(32 * mib, GetParam().huge);
     ASSERT_EQ(subject.command("fill 10 plain"), "ok");
     const Anatomy before(subject.pid());
     for (int i = 0; i < 20; ++i) {
@@ -432,7 +441,7 @@ TEST_P(VmMemoryTest, manyAttachmentsLeaveNothingBehind) {
 }
 
 TEST_P(VmMemoryTest, badLimitsAndSecondAttachmentsAreRefused) {
-    SubjectProcess subject(64 * mib, GetParam());
+    SubjectProcess subject(64 * mib, GetParam().huge);
     attach(subject);
     for (const std::uint64_t limit : {std::uint64_t{1}, limitFloor(64 * mib) - 1, 64 * mib + 1}) {
         const auto set = vm_->setLimit(limit);
@@ -445,11 +454,8 @@ TEST_P(VmMemoryTest, badLimitsAndSecondAttachmentsAreRefused) {
     EXPECT_EQ(vm_, nullptr);
 }
 
-INSTANTIATE_TEST_SUITE_P(Pages, VmMemoryTest, ::testing::Bool(),
-                         [](const auto& parameter) { return parameter.param ? "Huge" : "Small"; });
-
 TEST_P(VmMemoryTest, theAgentIsSmallAndItsCodeIsNeverWritable) {
-    SubjectProcess subject(16 * mib, GetParam());
+    SubjectProcess subject(16 * mib, GetParam().huge);
     attach(subject);
     const auto mappings = readMappings(subject.pid());
     ASSERT_TRUE(mappings);
@@ -467,15 +473,26 @@ TEST_P(VmMemoryTest, theAgentIsSmallAndItsCodeIsNeverWritable) {
     expectDetached(subject);
 }
 
+constexpr std::array all{Setup{Mechanism::move, true}, Setup{Mechanism::move, false},
+                         Setup{Mechanism::copy, true}, Setup{Mechanism::copy, false}};
+
+std::string setupName(const ::testing::TestParamInfo<Setup>& parameter) {
+    auto name = std::string(mechanismName(parameter.param.mechanism));
+    name[0] = static_cast<char>(std::toupper(name[0]));
+    return name + (parameter.param.huge ? "Huge" : "Small");
+}
+INSTANTIATE_TEST_SUITE_P(Pages, VmMemoryTest, ::testing::ValuesIn(all), setupName);
+
 TEST(Attach, failsWithoutATraceWhereTheDeviceIsMissing) {
     SubjectProcess subject(16 * mib, false);
     const Anatomy before(subject.pid());
-    const auto attached = attach(subject.pid(), subject.guestRam(), 8, "/nonexistent/userfaultfd");
+    const auto attached =
+        attach(subject.pid(), subject.guestRam(), 8, Mechanism::move, "/nonexistent/userfaultfd");
     ASSERT_FALSE(attached);
     EXPECT_EQ(attached.error().code, ErrorCode::notSupported);
     EXPECT_NE(attached.error().message.find("/nonexistent/userfaultfd"), std::string::npos);
     // A device that is something else: the process is entered, and left as it was.
-    const auto wrong = attach(subject.pid(), subject.guestRam(), 8, "/dev/null");
+    const auto wrong = attach(subject.pid(), subject.guestRam(), 8, Mechanism::move, "/dev/null");
     ASSERT_FALSE(wrong);
     EXPECT_NE(wrong.error().message.find("USERFAULTFD_IOC_NEW"), std::string::npos) << wrong.error().message;
     const Anatomy after(subject.pid());

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* The code that runs as a thread inside the VM's process. Freestanding: no libc, no data, no relocations, one
- * read-only executable mapping; everything it knows comes in the control page. It makes six system calls:
- * futex, ioctl, madvise, prctl, exit and (by touching a page) a page fault.
+ * read-only executable mapping; everything it knows comes in the control page. It makes six system calls,
+ * futex, ioctl, madvise, fcntl, prctl and exit, and (by touching a page) page faults.
  *
  * Signals: the thread is created with every signal blocked, so none of the VM's handlers ever runs on it.
  * Trust: the control page belongs to the manager; whoever can write to it owns the VM's process already. */
@@ -10,10 +10,12 @@
 #include "agent_protocol.h"
 
 #define EAGAIN_RETRIES 64
+#define PAGES_PER_BLOCK (THERMOCLINE_WORDS_PER_BLOCK * 64U)
 
-enum { SYS_ioctl = 16, SYS_madvise = 28, SYS_exit = 60, SYS_prctl = 157, SYS_futex = 202 };
+enum { SYS_ioctl = 16, SYS_madvise = 28, SYS_exit = 60, SYS_fcntl = 72, SYS_prctl = 157, SYS_futex = 202 };
 enum { FUTEX_WAIT = 0, FUTEX_WAKE = 1, PR_SET_NAME = 15 };
-enum { EAGAIN = 11 };
+enum { F_GETFL = 3, O_DIRECT = 040000 };
+enum { EAGAIN = 11, EBUSY = 16 };
 
 struct uffdio_move {
     uint64_t destination, source, length, mode;
@@ -51,19 +53,47 @@ static uint64_t move(int descriptor, uint64_t destination, uint64_t source, uint
     return moved;
 }
 
-static void move_pages(struct thermocline_operation* operation) {
-    const unsigned pages = THERMOCLINE_WORDS_PER_BLOCK * 64;
+static void none_done(struct thermocline_operation* operation) {
     for (int word = 0; word < THERMOCLINE_WORDS_PER_BLOCK; ++word)
         operation->done[word] = 0;
     operation->error = 0;
-    for (unsigned first = 0; first < pages;) {
-        if (!(operation->want[first / 64] >> (first % 64) & 1)) {
-            ++first;
-            continue;
-        }
-        unsigned end = first + 1;
-        while (end < pages && (operation->want[end / 64] >> (end % 64) & 1))
-            ++end;
+}
+
+/* The first page from `first` on that is wanted, and where the run that it begins ends; both are
+ * PAGES_PER_BLOCK where there is none. */
+static unsigned next_run(const struct thermocline_operation* operation, unsigned first, unsigned* end) {
+    while (first < PAGES_PER_BLOCK && !(operation->want[first / 64] >> (first % 64) & 1))
+        ++first;
+    for (*end = first; *end < PAGES_PER_BLOCK && (operation->want[*end / 64] >> (*end % 64) & 1);)
+        ++*end;
+    return first;
+}
+
+static void advise_pages(struct thermocline_operation* operation) {
+    none_done(operation);
+    unsigned end;
+    for (unsigned first = 0; (first = next_run(operation, first, &end)) < PAGES_PER_BLOCK; first = end) {
+        const long result =
+            call(SYS_madvise, (long)(operation->destination + (uint64_t)first * THERMOCLINE_PAGE_BYTES),
+                 (long)((uint64_t)(end - first) * THERMOCLINE_PAGE_BYTES), (long)operation->source, 0);
+        if (result != 0) operation->error = result;
+        for (unsigned page = first; result == 0 && page < end; ++page)
+            operation->done[page / 64] |= 1UL << (page % 64);
+    }
+}
+
+static void find_direct(struct thermocline_operation* operation) {
+    operation->error = 0;
+    for (uint64_t file = 0; file < operation->length && operation->error == 0; ++file) {
+        const long flags = call(SYS_fcntl, (long)file, F_GETFL, 0, 0);
+        if (flags >= 0 && (flags & O_DIRECT)) operation->error = -EBUSY;
+    }
+}
+
+static void move_pages(struct thermocline_operation* operation) {
+    none_done(operation);
+    unsigned end;
+    for (unsigned first = 0; (first = next_run(operation, first, &end)) < PAGES_PER_BLOCK;) {
         const uint64_t at = (uint64_t)first * THERMOCLINE_PAGE_BYTES;
         int64_t error;
         const uint64_t moved =
@@ -104,6 +134,10 @@ __attribute__((section(".text.start"), used)) void thermocline_agent(struct ther
             } else if (operation->kind == THERMOCLINE_ADVISE) {
                 operation->error = call(SYS_madvise, (long)operation->destination, (long)operation->length,
                                         (long)operation->source, 0);
+            } else if (operation->kind == THERMOCLINE_ADVISE_PAGES) {
+                advise_pages(operation);
+            } else if (operation->kind == THERMOCLINE_FIND_DIRECT) {
+                find_direct(operation);
             } else if (operation->kind == THERMOCLINE_POPULATE) {
                 *(volatile char*)operation->destination = 0;
                 operation->error = 0;

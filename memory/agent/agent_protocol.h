@@ -26,6 +26,11 @@ enum thermocline_operation_kind {
     THERMOCLINE_POPULATE = 4,
     /* Ends the agent thread; answered before it goes. */
     THERMOCLINE_EXIT = 5,
+    /* madvise(advice = source) of the pages whose bits are set in `want`, at destination + 4096 * bit, run by
+     * run; sets the same bits in `done` for the runs that succeeded and goes on past those that did not. */
+    THERMOCLINE_ADVISE_PAGES = 6,
+    /* Is a file open with O_DIRECT under a number below `length`? Sets error to -EBUSY where there is. */
+    THERMOCLINE_FIND_DIRECT = 7,
 };
 
 struct thermocline_operation {

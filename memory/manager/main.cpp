@@ -34,6 +34,7 @@ struct Arguments {
     std::string name;
     int readyFd = -1;
     std::string userfaultfdDevice = "/dev/userfaultfd";
+    std::string mechanism;          // empty: the best that works here
     std::string fileTierDirectory;  // empty: no file tier
     std::uint64_t fileTierBytes = 0;
     std::uint64_t fileTierBytesPerDay = UINT64_MAX;
@@ -78,6 +79,17 @@ memory::PolicySettings policy(const Arguments& arguments) {
     return settings;
 }
 
+Result<memory::Mechanism> theMechanism(const Arguments& arguments) {
+    if (!arguments.mechanism.empty()) return *memory::mechanismFromName(arguments.mechanism);
+    const auto host = memory::probeHost(arguments.userfaultfdDevice);
+    if (host.mechanism) return *host.mechanism;
+    for (const auto& finding : host.findings)
+        if (!finding.ok)
+            return fail(ErrorCode::notSupported,
+                        fmt::format("{}: {}; {}", finding.name, finding.detail, finding.fix));
+    return fail(ErrorCode::notSupported, "this host cannot overcommit");
+}
+
 /// Undoes a fresh attachment: nothing was staged yet.
 void undo(std::unique_ptr<memory::VmMemory> vm) {
     const auto footprint = vm->footprint();
@@ -89,13 +101,15 @@ void undo(std::unique_ptr<memory::VmMemory> vm) {
 }
 
 Result<void> runManager(const Arguments& arguments, const std::function<void(const nlohmann::json&)>& ready) {
-    const auto ram = memory::discoverGuestRam(arguments.pid);
+    const auto mechanism = theMechanism(arguments);
+    if (!mechanism) return tl::unexpected(mechanism.error());
+    const auto ram = memory::discoverGuestRam(arguments.pid, *mechanism);
     if (!ram) return tl::unexpected(ram.error());
     auto server = ControlServer::listen(arguments.stateDirectory + "/" + socketFileName);
     if (!server) return tl::unexpected(server.error());
     auto attached = memory::VmMemory::attach(
         {arguments.pid, ram->ranges, arguments.stateDirectory, [&server] { (*server)->processEnded(); },
-         arguments.userfaultfdDevice, fileTier(arguments, ram->bytes()), policy(arguments)});
+         arguments.userfaultfdDevice, *mechanism, fileTier(arguments, ram->bytes()), policy(arguments)});
     if (!attached) return tl::unexpected(attached.error());
     auto vm = std::move(*attached);
     const auto recorded = writePrivateFile(arguments.stateDirectory + "/" + attachmentFileName,
@@ -176,15 +190,17 @@ int probe(const Arguments& arguments) {
     nlohmann::json answer;
     if (arguments.pid == 0) {
         const auto host = memory::probeHost(arguments.userfaultfdDevice);
-        answer = {
-            {"usable", host.usable}, {"mechanism", host.mechanism}, {"findings", nlohmann::json::array()}};
+        answer = {{"usable", host.usable},
+                  {"mechanism", host.mechanism ? mechanismName(*host.mechanism) : "none"},
+                  {"findings", nlohmann::json::array()}};
         for (const auto& finding : host.findings)
             answer["findings"].push_back({{"name", finding.name},
                                           {"ok", finding.ok},
                                           {"detail", finding.detail},
                                           {"fix", finding.fix}});
     } else {
-        const auto guest = memory::probeGuest(arguments.pid);
+        const auto guest = memory::probeGuest(arguments.pid, memory::mechanismFromName(arguments.mechanism),
+                                              arguments.userfaultfdDevice);
         if (!guest) {
             answer = {{"usable", false}, {"error", errorToJson(guest.error())}};
         } else {
@@ -258,6 +274,11 @@ int main(int argc, char** argv) {
             ->add_option("--userfaultfd-device", arguments.userfaultfdDevice,
                          "Device to get userfaultfds from")
             ->capture_default_str();
+    for (auto* command : {runCommand, probeCommand})
+        command
+            ->add_option("--mechanism", arguments.mechanism,
+                         "How pages are taken out of guest RAM (default: the best that works here)")
+            ->check(CLI::IsMember({"move", "copy"}));
     CLI11_PARSE(app, argc, argv);
     if (*runCommand) {
         const int code = run(arguments);

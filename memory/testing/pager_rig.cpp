@@ -9,8 +9,6 @@
 #include <stdexcept>
 #include <thread>
 
-#include "memory/kernel_abi.h"
-
 namespace thermocline::memory::testing {
 namespace {
 
@@ -22,14 +20,14 @@ T require(Result<T> result) {
 
 }  // namespace
 
-PagerRig::PagerRig(SubjectProcess& subject, std::optional<FrozenTierOptions> frozen) {
+PagerRig::PagerRig(SubjectProcess& subject, std::optional<FrozenTierOptions> frozen, Mechanism mechanism) {
     char path[] = "/dev/shm/thermocline-rig-XXXXXX";
     directory_ = ::mkdtemp(path);
     AddressMap addresses(subject.guestRam());
     pages_ = std::make_unique<PageMap>(require(PageMap::create(directory_ + "/pagemap", addresses.blocks())));
     store_ = require(ColdStore::create(directory_ + "/arena", addresses.blocks() * blockBytes));
     if (frozen) frozen_ = require(FrozenTier::create(*frozen));
-    attachment_ = require(attach(subject.pid(), subject.guestRam(), addresses.blocks()));
+    attachment_ = require(attach(subject.pid(), subject.guestRam(), addresses.blocks(), mechanism));
     lanes_ = static_cast<thermocline_lane*>(::mmap(nullptr, laneCount * THERMOCLINE_LANE_BYTES,
                                                    PROT_READ | PROT_WRITE, MAP_SHARED,
                                                    attachment_.control.get(), 0));
@@ -42,13 +40,10 @@ PagerRig::PagerRig(SubjectProcess& subject, std::optional<FrozenTierOptions> fro
                              });
     guest_ = std::make_unique<Userfault>(std::move(attachment_.guestUffd));
     drop_ = std::make_unique<Userfault>(std::move(attachment_.dropUffd));
-    memory_ = std::make_unique<ProcessMemory>(std::move(attachment_.memory), std::move(attachment_.pagemap));
+    memory_ = std::make_unique<ProcessMemory>(std::move(attachment_.memory), std::move(attachment_.pagemap),
+                                              std::move(attachment_.status));
     const StagingArea area(attachment_.footprint.staging, addresses.blocks());
-    require(guest_->enable(UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMAP |
-                           UFFD_FEATURE_THREAD_ID | abi::uffdFeatureMove));
-    require(drop_->enable(abi::uffdFeatureMove));
-    require(guest_->registerMissing(area.staging()));
-    require(drop_->registerMissing(area.drops()));
+    require(prepareUserfaults(mechanism, *guest_, *drop_, area));
     pager_ = std::make_unique<Pager>(attachment_.footprint, std::move(addresses), *guest_, *drop_, *memory_,
                                      *pages_, *store_, frozen_.get(), std::array{&agents_[0], &agents_[1]});
     budget_ = std::make_unique<Budget>(*pager_, *store_);

@@ -18,7 +18,8 @@ namespace thermocline::memory::testing {
 
 class PagerRig {
   public:
-    explicit PagerRig(SubjectProcess& subject, std::optional<FrozenTierOptions> frozen = {});
+    explicit PagerRig(SubjectProcess& subject, std::optional<FrozenTierOptions> frozen = {},
+                      Mechanism mechanism = Mechanism::move);
     ~PagerRig();
     PagerRig(const PagerRig&) = delete;
     PagerRig& operator=(const PagerRig&) = delete;

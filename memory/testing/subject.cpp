@@ -172,6 +172,7 @@ class Workers {
         stop_ = true;
         for (auto& thread : threads_)
             thread.join();
+        if (file_ >= 0) ::close(file_);
         return bad_ ? problem_ : "ok " + std::to_string(operations_.load());
     }
     [[nodiscard]] std::uint64_t operations() const { return operations_; }
@@ -212,6 +213,7 @@ class Workers {
         ::fsync(out);
         ::close(out);
         const int in = ::open(file.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
+        file_ = in;
         if (in < 0) return std::string("error O_DIRECT: ") + std::strerror(errno);
         memory.forget(0, pages);
         for (unsigned t = 0; t < threads; ++t) {
@@ -258,6 +260,7 @@ class Workers {
     std::mutex mutex_;
     std::string problem_;
     std::vector<std::thread> threads_;
+    int file_ = -1;
 };
 
 }  // namespace
@@ -297,6 +300,9 @@ int main() {
         } else if (command == "start-touch") {  // on a thread of its own, which may have to wait
             words >> a;
             background.emplace_back([&memory, a] { memory.touch(a, 1, 1); });
+        } else if (command == "start-write") {
+            words >> a;
+            background.emplace_back([&memory, a] { memory.bump(a); });
         } else if (command == "start-discard") {
             words >> a >> b;
             background.emplace_back([&memory, a, b] { memory.discard(a, b); });

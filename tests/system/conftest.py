@@ -2,8 +2,11 @@
 """Fixtures of the system tests. A test gets a thermoclined of its own on a bus of its own; a guest is either its own or
 the module's, which is given back empty and detached."""
 
+import contextlib
 import signal
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,8 @@ from .thermocline import Thermocline
 
 # A test that hangs is stuck in libvirt or in the guest; without its guests it fails at once, and cleans up.
 _TEST_SECONDS = 300.0
+
+DISK_BYTES = 48 * MIB
 
 
 def _terminate(_number, _frame):
@@ -82,6 +87,30 @@ def own_guest(testbed):
     yield make
     for guest in made:
         guest.close()
+
+
+@pytest.fixture
+def guest_with_disk(own_guest):
+    """A guest with a disk of DISK_BYTES that its QEMU has opened with O_DIRECT."""
+    # On a real file system: tmpfs takes O_DIRECT without pinning a page.
+    with tempfile.NamedTemporaryFile(prefix="thermocline-", dir="/var/tmp") as file:
+        file.truncate(DISK_BYTES)
+        guest = own_guest("disk", disk=Path(file.name)).start()
+        yield guest
+        guest.close()
+
+
+@pytest.fixture
+def thermocline_with(testbed):
+    """Makes a thermoclined with these command line options."""
+    with contextlib.ExitStack() as stack:
+        def make(*options):
+            thermocline = Thermocline(testbed, start=False)
+            stack.enter_context(thermocline)
+            thermocline.daemon.options = list(options)
+            thermocline.start()
+            return thermocline
+        yield make
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a guest does not use goes to an encrypted file on a disk, and comes back from it, by itself or all at once."""
 
-import contextlib
 import tempfile
 
 import pytest
@@ -19,27 +18,14 @@ def _close(domain):
 
 
 @pytest.fixture
-def with_file_tier(testbed):
-    """Makes a thermoclined with these options of the file tier."""
-    with contextlib.ExitStack() as stack:
-        def make(*options):
-            thermocline = Thermocline(testbed, start=False)
-            stack.enter_context(thermocline)
-            thermocline.daemon.options = list(options)
-            thermocline.start()
-            return thermocline
-        yield make
-
-
-@pytest.fixture
 def disk_directory():
     """The checkout is on a disk; the run's own directory is in memory."""
     with tempfile.TemporaryDirectory(prefix="file-tier-", dir=BUILD) as directory:
         yield directory
 
 
-def test_cold_memory_goes_to_the_disk_and_back(with_file_tier, disk_directory, guest):
-    thermocline = with_file_tier("--file-tier-dir", disk_directory, "--file-tier-max", "512M", "--file-tier-age", "1")
+def test_cold_memory_goes_to_the_disk_and_back(thermocline_with, disk_directory, guest):
+    thermocline = thermocline_with("--file-tier-dir", disk_directory, "--file-tier-max", "512M", "--file-tier-age", "1")
     ctl = thermocline.ctl
     guest.fill(160 * MIB, seed=131)
     before = QemuState.of(guest)
@@ -71,8 +57,8 @@ def test_cold_memory_goes_to_the_disk_and_back(with_file_tier, disk_directory, g
     assert domain.figures()["FileTier"] == "open"
 
 
-def test_a_directory_in_memory_is_done_without(with_file_tier, testbed, guest):
-    thermocline = with_file_tier("--file-tier-dir", str(testbed.run_dir))
+def test_a_directory_in_memory_is_done_without(thermocline_with, testbed, guest):
+    thermocline = thermocline_with("--file-tier-dir", str(testbed.run_dir))
     guest.fill(64 * MIB, seed=132)
     domain = thermocline.domain(guest)
     refused("NotAttached", _close, domain)
