@@ -70,6 +70,7 @@ DomainFigures toFigures(std::string path, const Properties& properties) {
     take(properties, "State", figures.state);
     take(properties, "StateNote", figures.stateNote);
     take(properties, "Managed", figures.managed);
+    take(properties, "SettingsNote", figures.settingsNote);
     take(properties, "Mechanism", figures.mechanism);
     take(properties, "Supported", figures.supported);
     take(properties, "SupportReason", figures.supportReason);
@@ -171,8 +172,13 @@ Expected<Client> Client::connect(const std::string& bus) {
 Expected<ManagerFigures> Client::manager() {
     return guarded([&] {
         ManagerProxy proxy(*connection_);
-        return ManagerFigures{proxy.Version(), proxy.HypervisorState(), proxy.HypervisorUri(),
-                              proxy.HypervisorDetail()};
+        ManagerFigures figures{
+            proxy.Version(), proxy.HypervisorState(), proxy.HypervisorUri(), proxy.HypervisorDetail(), {}};
+        try {
+            figures.configurationNote = proxy.ConfigurationNote();
+        } catch (const sdbus::Error& /*older*/) {  // a daemon that has no such property yet
+        }
+        return figures;
     });
 }
 

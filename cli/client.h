@@ -19,7 +19,7 @@ namespace thermocline::cli {
 struct DomainFigures {
     std::string path;
     std::string name, uuid, state, stateNote, mechanism, supportReason, supportFix, limitNote, fileTier,
-        policy, policyNote;
+        policy, policyNote, settingsNote;
     bool running = false, managed = false, supported = false, limitMet = true;
     std::uint32_t pid = 0;
     std::uint64_t memoryBytes = 0, residentBytes = 0, stagedBytes = 0, coldBytes = 0, storeBytes = 0,
@@ -39,7 +39,7 @@ struct DomainFigures {
 };
 
 struct ManagerFigures {
-    std::string version, hypervisorState, hypervisorUri, hypervisorDetail;
+    std::string version, hypervisorState, hypervisorUri, hypervisorDetail, configurationNote;
 };
 
 /// One row of GetHistory (dbus/org.thermocline1.Domain.xml).

@@ -6,8 +6,8 @@
 #include <memory>
 
 #include "cli/output.h"
-#include "cli/share.h"
 #include "common/byte_size.h"
+#include "common/share.h"
 
 namespace thermocline::cli {
 namespace {

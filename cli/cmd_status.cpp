@@ -23,6 +23,8 @@ void printDomain(const DomainFigures& domain) {
                               domain.running ? fmt::format(", process {}", domain.pid) : ", not running"));
     if (!domain.stateNote.empty()) line("Note", style.paint(domain.stateNote, Colour::warning));
     line("Managed", domain.managed ? "yes: attached whenever it runs" : "no");
+    if (!domain.settingsNote.empty())
+        line("Settings note", style.paint(domain.settingsNote, Colour::warning));
     line("Memory", formatByteSize(domain.memoryBytes));
     line("Limit", domain.limitBytes == 0 ? "none" : formatByteSize(domain.limitBytes));
     line("Proactive", proactiveText(domain));
@@ -79,6 +81,7 @@ Expected<ExitCode> showDaemon(const Common& common) {
                    {"hypervisor_state", manager->hypervisorState},
                    {"hypervisor_uri", manager->hypervisorUri},
                    {"hypervisor_detail", manager->hypervisorDetail},
+                   {"configuration_note", manager->configurationNote},
                    {"domains", domains->size()},
                    {"attached", attached},
                    {"memory_bytes", memory},
@@ -93,6 +96,8 @@ Expected<ExitCode> showDaemon(const Common& common) {
          fmt::format("{} ({})", style.paint(manager->hypervisorState, connected ? Colour::good : Colour::bad),
                      manager->hypervisorUri));
     if (!manager->hypervisorDetail.empty()) line("", manager->hypervisorDetail);
+    if (!manager->configurationNote.empty())
+        line("Configuration", style.paint(manager->configurationNote, Colour::bad));
     line("Domains", fmt::format("{}, {} attached", domains->size(), attached));
     if (attached != 0) {
         line("Attached memory", formatByteSize(memory));

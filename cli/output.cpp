@@ -9,8 +9,8 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "cli/share.h"
 #include "common/byte_size.h"
+#include "common/share.h"
 
 namespace thermocline::cli {
 namespace {
@@ -162,6 +162,7 @@ nlohmann::json toJson(const DomainFigures& domain) {
             {"state", domain.state},
             {"state_note", domain.stateNote},
             {"managed", domain.managed},
+            {"settings_note", domain.settingsNote},
             {"mechanism", domain.mechanism},
             {"supported", domain.supported},
             {"support_reason", domain.supportReason},

@@ -42,6 +42,7 @@ Daemon::Daemon(Parts parts)
                 }),
       managers_(parts.loop, std::move(parts.managerExecutable), parts.managerTimeout,
                 std::move(parts.fileTier), std::move(parts.policy), parts.mechanism),
+      configDirectory_(std::move(parts.configDirectory)),
       environment_{parts.loop,
                    managers_,
                    policies_,
@@ -52,12 +53,19 @@ Daemon::Daemon(Parts parts)
                        if (observer_ != nullptr) observer_->domainChanged(domain);
                        if (!entries_.at(domain.uuid()).known) removeForgotten();
                    },
-                   parts.managerEndPatience} {}
+                   parts.managerEndPatience,
+                   [this](const std::string& uuid, std::optional<std::string> element,
+                          std::function<void(Result<void>)> done) {
+                       hypervisor_.setOvercommit(uuid, std::move(element), std::move(done));
+                   },
+                   [this](const DomainInfo& info) { return rules_.match(info); }} {}
 
 Daemon::~Daemon() = default;
 
 void Daemon::start(Observer& observer) {
     observer_ = &observer;
+    // VMs that are under limits are not to wait for somebody who repairs a file.
+    (void)reloadConfiguration();
     for (const auto& record : runtime_.domains()) {
         const auto uuid = normalizeUuid(record.uuid);
         if (!uuid || *uuid != record.uuid) {
@@ -69,7 +77,30 @@ void Daemon::start(Observer& observer) {
         domainOf(record.uuid, name).adopt(record);
     }
     recorder_.start();
+    // Without it we hear of everything a little later.
+    if (auto hook = HookSocket::open(loop_, runtime_.path() / HookMessage::socketName,
+                                     [this](const HookMessage& message) { hookTold(message); }))
+        hook_ = std::move(*hook);
+    else
+        spdlog::warn("{}; libvirt's hook is not heard", hook.error().message);
     hypervisor_.start(*this);
+}
+
+Result<void> Daemon::reloadConfiguration() {
+    if (configDirectory_.empty()) return {};
+    auto rules = DomainRules::load(configDirectory_);
+    configurationNote_ = rules ? std::string() : rules.error().message;
+    if (observer_ != nullptr) observer_->hypervisorChanged();
+    if (!rules) {
+        spdlog::error("{}; the former rules ({}) stay", rules.error().message, rules_.size());
+        return tl::unexpected<Error>(rules.error());
+    }
+    rules_ = std::move(*rules);
+    spdlog::info("{}: {} rule{} for new domains", configDirectory_.string(), rules_.size(),
+                 rules_.size() == 1 ? "" : "s");
+    for (const auto& [uuid, entry] : entries_)
+        entry.domain->rulesChanged();
+    return {};
 }
 
 // Asked by others.
@@ -114,6 +145,7 @@ Domain& Daemon::domainOf(const std::string& uuid, const std::string& name) {
     auto& domain = *entries_.emplace(uuid, Entry{std::make_unique<Domain>(environment_, uuid, name)})
                         .first->second.domain;
     spdlog::debug("domain {} ({}) is known", name, uuid);
+    if (auto phase = hookPhases_.extract(name)) domain.hookTold(phase.mapped());
     if (observer_ != nullptr) observer_->domainAdded(domain);
     return domain;
 }
@@ -150,6 +182,12 @@ void Daemon::domainChanged(const DomainInfo& info) {
     domain.update(info);
 }
 
+void Daemon::domainMetadataChanged(const DomainInfo& info) {
+    auto& domain = domainOf(info.uuid, info.name);
+    entries_.at(info.uuid).known = true;
+    domain.metadataChanged(info);
+}
+
 void Daemon::domainRemoved(const std::string& uuid) {
     const auto found = entries_.find(uuid);
     if (found == entries_.end()) return;
@@ -163,6 +201,17 @@ void Daemon::domainRebooted(const std::string& uuid) {
     // The process, and with it everything of ours, stays; the guest simply touches its memory anew.
     if (const auto found = entries_.find(uuid); found != entries_.end())
         spdlog::info("domain {}: the guest rebooted", found->second.domain->name());
+}
+
+void Daemon::hookTold(const HookMessage& message) {
+    spdlog::info("domain {}: libvirt's hook says {} {}", message.domain, message.operation,
+                 message.subOperation);
+    for (const auto& [uuid, entry] : entries_)
+        if (entry.domain->name() == message.domain) return entry.domain->hookTold(message.operation);
+    // Of a domain that is made now libvirt's event comes later. What never comes is not kept for ever.
+    constexpr std::size_t mostKept = 1000;
+    if (hookPhases_.size() >= mostKept) hookPhases_.clear();
+    hookPhases_[message.domain] = message.operation;
 }
 
 void Daemon::removeForgotten() {

@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "daemon/domain.h"
+#include "daemon/domain_rules.h"
 #include "daemon/event_loop.h"
 #include "daemon/history_recorder.h"
+#include "daemon/hook_socket.h"
 #include "daemon/hypervisor.h"
 #include "daemon/manager_process.h"
 #include "daemon/qemu_process.h"
@@ -50,6 +52,7 @@ class Daemon : private Hypervisor::Listener {
         PolicyFile policy{};  ///< likewise
         /// How they take pages out of guest RAM; none: the best that works here.
         std::optional<memory::Mechanism> mechanism{};
+        std::filesystem::path configDirectory{};  ///< of DomainRules; empty: there are none
     };
 
     explicit Daemon(Parts parts);
@@ -59,6 +62,12 @@ class Daemon : private Hypervisor::Listener {
     void start(Observer& observer);
     /// The observer is going away: it is told nothing any more.
     void unobserve() { observer_ = nullptr; }
+
+    /// Reads the rules for new domains again, and has them followed. On an error, which names file, line and
+    /// remedy, the former rules stay.
+    Result<void> reloadConfiguration();
+    /// The error of the last reading of the rules; empty: there was none.
+    [[nodiscard]] const std::string& configurationNote() const { return configurationNote_; }
 
     [[nodiscard]] std::vector<Domain*> domains() const;
     /// Errors: noSuchDomain; hypervisorUnavailable where it is not known and libvirt cannot be asked.
@@ -75,9 +84,11 @@ class Daemon : private Hypervisor::Listener {
     void hypervisorConnected(const std::vector<DomainInfo>& domains) override;
     void hypervisorLost(const std::string& why) override;
     void domainChanged(const DomainInfo& info) override;
+    void domainMetadataChanged(const DomainInfo& info) override;
     void domainRemoved(const std::string& uuid) override;
     void domainRebooted(const std::string& uuid) override;
 
+    void hookTold(const HookMessage& message);
     Domain& domainOf(const std::string& uuid, const std::string& name);
     void removeForgotten();
     Error unknown(const std::string& what) const;
@@ -89,6 +100,9 @@ class Daemon : private Hypervisor::Listener {
     db::HistoryStore history_;
     HistoryRecorder recorder_;
     ManagerProcesses managers_;
+    std::filesystem::path configDirectory_;
+    DomainRules rules_;
+    std::string configurationNote_;
     Domain::Environment environment_;
     Observer* observer_ = nullptr;
     struct Entry {
@@ -98,6 +112,8 @@ class Daemon : private Hypervisor::Listener {
     };
     std::map<std::string, Entry> entries_;
     EventLoop::Source removal_;
+    std::unique_ptr<HookSocket> hook_;
+    std::map<std::string, std::string> hookPhases_;  ///< by name, of domains that libvirt has not told of yet
     bool connected_ = false;
     std::string detail_ = "not connected to libvirtd yet; it is being tried";
 };

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "common/byte_size.h"
+#include "daemon/limit_range.h"
 
 namespace thermocline {
 namespace {
@@ -21,8 +22,6 @@ constexpr std::array<std::chrono::milliseconds, 3> attachRetries{1s, 5s, 30s};
 // Looking at a large VM's mappings can take many milliseconds
 // of the core loop, and the answer rarely changes.
 constexpr auto supportAge = 10s;
-constexpr std::uint64_t smallestFloor = 16ULL << 20;
-constexpr std::uint64_t floorDivisor = 16;
 
 }  // namespace
 
@@ -49,6 +48,8 @@ Domain::Domain(Environment& environment, std::string uuid, std::string name) : e
         policy_ = *policy;
     else
         spdlog::error("domain {}: its policy cannot be read: {}", info_.name, policy.error().message);
+    // Where that cannot be told, rules had better not speak.
+    known_ = environment_.policies.known(info_.uuid).value_or(true);
 }
 
 Domain::~Domain() = default;
@@ -66,7 +67,31 @@ std::uint64_t Domain::memoryBytes() const {
 }
 
 std::uint64_t Domain::limitBytes() const {
-    return state_ == State::attached || state_ == State::detaching ? status_.limitBytes : policy_.limitBytes;
+    return state_ == State::attached || state_ == State::detaching ? status_.limitBytes
+                                                                   : underHardLimit(policy_.limitBytes);
+}
+
+std::uint64_t Domain::underHardLimit(std::uint64_t limit) const {
+    if (limit == 0 || info_.hardLimitBytes == 0 || info_.hardLimitBytes >= limit) return limit;
+    return std::max(info_.hardLimitBytes, lowestLimit(memoryBytes()));
+}
+
+std::string Domain::limitNote() const {
+    if (!status_.limitNote.empty() || underHardLimit(policy_.limitBytes) == policy_.limitBytes)
+        return status_.limitNote;
+    return fmt::format(
+        "libvirt's hard limit of {} (virsh memtune {}) is lower than the limit of {} that was set, and holds",
+        formatByteSize(info_.hardLimitBytes), info_.name, formatByteSize(policy_.limitBytes));
+}
+
+void Domain::followHardLimit() {
+    if (!hardLimitDue_ || state_ != State::attached || !info_.running || requests_ != 0 || taking_) return;
+    hardLimitDue_ = false;
+    if (underHardLimit(policy_.limitBytes) == status_.limitBytes) return;
+    applyLimit(policy_.limitBytes, [this](const Result<void>& applied) {
+        if (!applied)
+            spdlog::warn("domain {}: libvirt's hard limit: {}", info_.name, applied.error().message);
+    });
 }
 
 db::ProactivePolicy Domain::proactive() const {
@@ -108,12 +133,14 @@ void Domain::enter(State state, std::string note) {
         spdlog::info("domain {}: {}{}{}", info_.name, stateName(state), note.empty() ? "" : ": ", note);
     state_ = state;
     stateNote_ = std::move(note);
+    settle();
     environment_.changed(*this);
 }
 
 Result<void> Domain::save(const db::Policy& policy) {
     THERMOCLINE_TRY(environment_.policies.save(info_.uuid, info_.name, policy));
     policy_ = policy;
+    known_ = true;
     return {};
 }
 
@@ -127,16 +154,35 @@ void Domain::restore(const db::Policy& policy) {
 void Domain::update(const DomainInfo& info) {
     const bool started = info.running && !info_.running;
     const bool changed = info != info_;
+    // What did not suit the domain may suit it now.
+    if (started || info.memoryBytes != info_.memoryBytes) followed_.reset();
+    if (info.hardLimitBytes != info_.hardLimitBytes) hardLimitDue_ = true;
     info_ = info;
-    if (started) attempts_ = 0;
+    if (started) {
+        attempts_ = 0;
+        hadElement_ = false;
+        ruleDue_ = true;
+    }
     if (!info_.running && state_ == State::detached) {
         retry_.reset();
         stateNote_.clear();
     }
     // An attached domain's end is told by its manager and
     // its process; libvirt's word alone would be too early.
+    followMetadata();
+    followRule();
+    followHardLimit();
     attachByPolicy();
     if (changed) environment_.changed(*this);
+}
+
+void Domain::hookTold(const std::string& operation) {
+    hookPhase_ = operation;
+    environment_.changed(*this);
+    if (operation != "started" && operation != "reconnect") return;
+    attempts_ = 0;
+    retry_.reset();
+    settle();
 }
 
 void Domain::attachByPolicy() {
@@ -195,11 +241,11 @@ void Domain::attach(Done done) {
         return done(fail(ErrorCode::busy,
                          fmt::format("domain {} is still arriving; attach when that is over", info_.name)));
     const db::Policy before = policy_;
-    db::Policy wanted = before;
+    db::Policy wanted = requested(before);
     wanted.managed = true;
     if (auto saved = save(wanted); !saved) return done(tl::unexpected<Error>(saved.error()));
     retry_.reset();
-    attachNow([this, before, done = std::move(done)](Result<void> attached) {
+    attachNow([this, before, done = asRequest(std::move(done))](Result<void> attached) {
         if (!attached) restore(before);
         done(std::move(attached));
     });
@@ -270,7 +316,7 @@ void Domain::subscribe(Done done) {
 // itself succeeded all the same: RAM may have become smaller than the limit.
 
 void Domain::applySavedLimit(const Done& done) {
-    if (policy_.limitBytes == status_.limitBytes) return applySavedProactive({}, done);
+    if (underHardLimit(policy_.limitBytes) == status_.limitBytes) return applySavedProactive({}, done);
     applyLimit(policy_.limitBytes, [this, done](Result<void> applied) {
         if (!applied && applied.error().code == ErrorCode::processGone) return done(std::move(applied));
         applySavedProactive(applied
@@ -329,7 +375,7 @@ Result<void> Domain::checkLimit(std::uint64_t bytes) const {
             fmt::format("0 is no limit; to lift the limit of {} use ClearLimit (thermoctl limit {} none)",
                         info_.name, info_.name));
     const std::uint64_t ram = memoryBytes();
-    const std::uint64_t floor = std::max(smallestFloor, ram / floorDivisor);
+    const std::uint64_t floor = lowestLimit(ram);
     if (bytes < floor)
         return fail(ErrorCode::invalidLimit,
                     fmt::format("{} is below the floor of {}, which is {} (1/16 of its RAM, at least 16 MiB)",
@@ -353,21 +399,21 @@ void Domain::setLimit(std::uint64_t bytes, Done done) {
 void Domain::clearLimit(Done done) {
     // A limit that is kept for the next start can be dropped at any time.
     if (state_ == State::detached && policy_.limitBytes != 0) {
-        db::Policy wanted = policy_;
+        db::Policy wanted = requested(policy_);
         wanted.limitBytes = 0;
         auto saved = save(wanted);
         environment_.changed(*this);
-        return done(std::move(saved));
+        return asRequest(std::move(done))(std::move(saved));
     }
     if (auto attached = checkAttached(); !attached) return done(std::move(attached));
     saveAndApplyLimit(0, std::move(done));
 }
 
 void Domain::saveAndApplyLimit(std::uint64_t bytes, Done done) {
-    db::Policy wanted = policy_;
+    db::Policy wanted = requested(policy_);
     const std::uint64_t before = std::exchange(wanted.limitBytes, bytes);
     if (auto saved = save(wanted); !saved) return done(std::move(saved));
-    applyLimit(bytes, [this, bytes, before, done = std::move(done)](Result<void> applied) {
+    applyLimit(bytes, [this, bytes, before, done = asRequest(std::move(done))](Result<void> applied) {
         // Only what this request saved is put back: another one may have changed the rest meanwhile, or be
         // about to forget it all.
         if (!applied && state_ != State::detaching && policy_.limitBytes == bytes) {
@@ -380,6 +426,7 @@ void Domain::saveAndApplyLimit(std::uint64_t bytes, Done done) {
 }
 
 void Domain::applyLimit(std::uint64_t bytes, Done done) {
+    bytes = underHardLimit(bytes);
     client_->setLimit(bytes, [this, bytes, done = std::move(done)](Result<manager::Status> status) {
         if (!status) return done(tl::unexpected<Error>(status.error()));
         spdlog::info("domain {}: limit {}", info_.name, bytes == 0 ? "lifted" : formatByteSize(bytes));
@@ -395,11 +442,11 @@ void Domain::setProactive(double maxStall, std::uint64_t minResidentBytes, Done 
     const auto wanted = off ? db::ProactivePolicy{} : db::ProactivePolicy{maxStall, minResidentBytes};
     // Likewise: what is kept for the next start can be dropped at any time.
     if (off && state_ == State::detached && policy_.proactive != wanted) {
-        db::Policy without = policy_;
+        db::Policy without = requested(policy_);
         without.proactive = wanted;
         auto saved = save(without);
         environment_.changed(*this);
-        return done(std::move(saved));
+        return asRequest(std::move(done))(std::move(saved));
     }
     if (auto attached = checkAttached(); !attached) return done(std::move(attached));
     // Neither JSON nor SQLite has these, so the manager cannot be asked.
@@ -410,17 +457,18 @@ void Domain::setProactive(double maxStall, std::uint64_t minResidentBytes, Done 
 }
 
 void Domain::saveAndApplyProactive(const db::ProactivePolicy& proactive, Done done) {
-    db::Policy wanted = policy_;
+    db::Policy wanted = requested(policy_);
     const auto before = std::exchange(wanted.proactive, proactive);
     if (auto saved = save(wanted); !saved) return done(std::move(saved));
-    applyProactive(proactive, [this, proactive, before, done = std::move(done)](Result<void> applied) {
-        if (!applied && state_ != State::detaching && policy_.proactive == proactive) {
-            db::Policy former = policy_;
-            former.proactive = before;
-            restore(former);
-        }
-        done(std::move(applied));
-    });
+    applyProactive(proactive,
+                   [this, proactive, before, done = asRequest(std::move(done))](Result<void> applied) {
+                       if (!applied && state_ != State::detaching && policy_.proactive == proactive) {
+                           db::Policy former = policy_;
+                           former.proactive = before;
+                           restore(former);
+                       }
+                       done(std::move(applied));
+                   });
 }
 
 void Domain::applyProactive(const db::ProactivePolicy& proactive, Done done) {

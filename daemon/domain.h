@@ -4,6 +4,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -43,8 +44,18 @@ class Domain : private ManagerClient::Listener {
     Domain(const Domain&) = delete;
     Domain& operator=(const Domain&) = delete;
 
-    /// The hypervisor's word. May attach by itself.
+    /// The hypervisor's word. May attach by itself, and takes what the domain's metadata asks for
+    /// (docs/virsh.md says when).
     void update(const DomainInfo& info);
+    /// Likewise; somebody set or removed the domain's <overcommit> element just now: the last word on its
+    /// settings.
+    void metadataChanged(const DomainInfo& info);
+    /// What libvirt's hook said of the domain. Noted, and a reason to try again at once where an attach has
+    /// failed since the domain started. A domain that libvirt has not told of as running is not touched.
+    void hookTold(const std::string& operation);
+    /// The rules for new domains have changed: looks at them again where nothing else was said of the domain.
+    /// Attached domains stay attached.
+    void rulesChanged();
     /// A state directory was found at start: connects to the manager, or clears up after it.
     void adopt(const DomainRecord& record);
 
@@ -67,12 +78,19 @@ class Domain : private ManagerClient::Listener {
     [[nodiscard]] State state() const { return state_; }
     [[nodiscard]] const std::string& stateNote() const { return stateNote_; }
     [[nodiscard]] bool managed() const { return policy_.managed; }
+    /// Why what its metadata asks for is not in force, or not written there; else empty.
+    [[nodiscard]] const std::string& settingsNote() const { return settingsNote_; }
+    /// What libvirt's hook said last: "prepare", "started", ...; empty: nothing.
+    [[nodiscard]] const std::string& hookPhase() const { return hookPhase_; }
     /// The VM's process, 0 where not running or not found.
     [[nodiscard]] pid_t pid() const;
     [[nodiscard]] std::uint64_t memoryBytes() const;
-    /// The limit in force, or the one that the next automatic attach applies.
+    /// The limit in force, or the one that the next automatic attach applies: no more than libvirt's hard
+    /// limit.
     [[nodiscard]] std::uint64_t limitBytes() const;
-    /// Likewise.
+    /// Why the limit is not met, or not the one that was asked for; else empty.
+    [[nodiscard]] std::string limitNote() const;
+    /// As limitBytes().
     [[nodiscard]] db::ProactivePolicy proactive() const;
     /// The manager's last figures; all zero while there is no manager.
     [[nodiscard]] const manager::Status& status() const { return status_; }
@@ -100,10 +118,31 @@ class Domain : private ManagerClient::Listener {
     void applySavedProactive(const std::string& note, const Done& done);
     void saveAndApplyLimit(std::uint64_t bytes, Done done);
     void saveAndApplyProactive(const db::ProactivePolicy& proactive, Done done);
+    void detachTo(const db::Policy& policy, Done done);
     [[nodiscard]] Result<void> checkAttached() const;
+    /// `limit`, or the domain's <hard_limit> (virsh memtune) where that is lower; 0, no limit, stays 0.
+    [[nodiscard]] std::uint64_t underHardLimit(std::uint64_t limit) const;
+    void followHardLimit();
     [[nodiscard]] Result<void> checkLimit(std::uint64_t bytes) const;
     Result<void> save(const db::Policy& policy);
     void restore(const db::Policy& policy);
+
+    // domain_metadata.cpp: the settings in the domain's metadata.
+    /// `done`, and then metadata has its turn: what a request asks for comes before it, and is written into
+    /// it.
+    Done asRequest(Done done);
+    /// `policy` as a request leaves it: to be written into the metadata, where there is any.
+    [[nodiscard]] db::Policy requested(db::Policy policy) const;
+    void followMetadata();
+    /// followMetadata(), from the loop.
+    void settle();
+    void followRule();
+    void takeSettings(const db::Policy& wanted, const Done& done);
+    void applySettings(const db::Policy& wanted, const Done& done);
+    void forgetSettings();
+    void writeMetadata();
+    void noteSettings(std::string note);
+    void dropMetadataDue();
 
     void watchVm(UniqueFd pidfd);
     void onVmEnded();
@@ -130,6 +169,21 @@ class Domain : private ManagerClient::Listener {
     EventLoop::Source patience_;  ///< runs out when a manager that should end does not
     bool leaving_ = false;        ///< the manager answered `detach`: its end is no crash
     Done pendingDetach_;
+
+    std::string hookPhase_;
+    std::string settingsNote_;
+    int requests_ = 0;                     ///< under way
+    bool writing_ = false;                 ///< metadata
+    bool taking_ = false;                  ///< what metadata asks for is being applied
+    std::optional<db::Policy> written_;    ///< what metadata was made to say last
+    bool removed_ = false;                 ///< the element was taken away, and that has to be followed
+    bool hadElement_ = false;              ///< the metadata had our element when it was last looked at
+    std::optional<std::string> followed_;  ///< the element that was dealt with last, well or not
+    bool known_ = false;                   ///< somebody has said something of the domain, or a rule has
+    bool hardLimitDue_ = false;            ///< libvirt's hard limit has changed
+    bool ruleDue_ = false;                 ///< the rules have to be looked at
+    EventLoop::Source settling_;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  ///< for answers of the hypervisor
 
     EventLoop::Source retry_;
     std::size_t attempts_ = 0;  ///< failed automatic attaches since the VM started

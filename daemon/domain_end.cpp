@@ -15,6 +15,10 @@ namespace thermocline {
 using namespace std::chrono_literals;
 
 void Domain::detach(Done done) {
+    detachTo(requested({}), std::move(done));
+}
+
+void Domain::detachTo(const db::Policy& policy, Done done) {
     if (state_ == State::attaching || state_ == State::detaching)
         return done(fail(ErrorCode::busy, fmt::format("domain {} is {}; try again when that is over",
                                                       info_.name, stateName(state_))));
@@ -23,8 +27,9 @@ void Domain::detach(Done done) {
     if (state_ == State::failed && managerPidfd_.valid())
         return done(fail(ErrorCode::busy, fmt::format("domain {}: {}", info_.name, stateNote_)));
     const db::Policy before = policy_;
-    if (auto saved = save({}); !saved) return done(std::move(saved));
+    if (auto saved = save(policy); !saved) return done(std::move(saved));
     retry_.reset();
+    done = asRequest(std::move(done));
     if (state_ == State::detached) {  // nothing in the VM, only the policy to forget
         enter(State::detached);
         return done({});

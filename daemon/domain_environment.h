@@ -5,8 +5,11 @@
 
 #include <chrono>
 #include <functional>
+#include <optional>
+#include <string>
 
 #include "common/error.h"
+#include "daemon/domain_rules.h"
 #include "daemon/event_loop.h"
 #include "daemon/manager_process.h"
 #include "daemon/qemu_process.h"
@@ -29,6 +32,11 @@ struct DomainEnvironment {
     std::function<void(Domain&)> changed;  ///< anything that the accessors below say
     /// How long a manager may take to end once it has nothing to do any more.
     std::chrono::milliseconds endPatience = std::chrono::seconds(10);
+    /// As Hypervisor::setOvercommit; where it is empty nothing is written back.
+    std::function<void(const std::string&, std::optional<std::string>, std::function<void(Result<void>)>)>
+        setOvercommit{};
+    /// The rule for a domain for which nobody has said anything; empty: there are none.
+    std::function<std::optional<DomainRules::Match>(const DomainInfo&)> rule{};
 };
 
 }  // namespace thermocline

@@ -73,6 +73,8 @@ DomainObject::Values DomainObject::values() {
             {"State", State()},
             {"StateNote", StateNote()},
             {"Managed", Managed()},
+            {"HookPhase", HookPhase()},
+            {"SettingsNote", SettingsNote()},
             {"Mechanism", Mechanism()},
             {"MemoryBytes", MemoryBytes()},
             {"ResidentBytes", ResidentBytes()},
@@ -192,6 +194,12 @@ std::string DomainObject::StateNote() {
 bool DomainObject::Managed() {
     return domain_.managed();
 }
+std::string DomainObject::HookPhase() {
+    return domain_.hookPhase();
+}
+std::string DomainObject::SettingsNote() {
+    return domain_.settingsNote();
+}
 std::string DomainObject::Mechanism() {
     return domain_.support().mechanism;
 }
@@ -253,7 +261,7 @@ bool DomainObject::LimitMet() {
     return domain_.status().limitMet;
 }
 std::string DomainObject::LimitNote() {
-    return domain_.status().limitNote;
+    return domain_.limitNote();
 }
 std::uint64_t DomainObject::Faults() {
     return domain_.status().faults;

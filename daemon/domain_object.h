@@ -75,6 +75,8 @@ class DomainObject final
     std::uint64_t MetadataBytes() override;
     std::uint64_t UsedBytes() override;
     std::uint64_t LimitBytes() override;
+    std::string HookPhase() override;
+    std::string SettingsNote() override;
     std::string Policy() override;
     std::string PolicyNote() override;
     double ProactiveMaxStall() override;

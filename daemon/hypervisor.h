@@ -2,8 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "common/error.h"
 
 namespace thermocline {
 
@@ -14,6 +18,11 @@ struct DomainInfo {
     bool running = false;           ///< has a process; paused counts
     bool migratingIn = false;       ///< memory is still arriving: must not be touched yet
     std::uint64_t memoryBytes = 0;  ///< configured maximum
+    /// Its <overcommit> element, as the hypervisor hands it out (overcommit_xml.h): of the domain that runs,
+    /// else of its persistent definition.
+    std::optional<std::string> overcommit{};
+    std::string metadata{};            ///< its whole <metadata> element, with everybody's; empty: none
+    std::uint64_t hardLimitBytes = 0;  ///< virsh memtune --hard-limit; 0: none
     bool operator==(const DomainInfo&) const = default;
 };
 
@@ -32,6 +41,8 @@ class Hypervisor {
         virtual void hypervisorLost(const std::string& why) = 0;
         /// A domain is new or changed in whatever way.
         virtual void domainChanged(const DomainInfo& info) = 0;
+        /// Likewise; its <overcommit> element was set or removed just now, by whomever.
+        virtual void domainMetadataChanged(const DomainInfo& info) = 0;
         /// Undefined, or transient and ended.
         virtual void domainRemoved(const std::string& uuid) = 0;
         /// The guest rebooted inside its process.
@@ -40,6 +51,12 @@ class Hypervisor {
 
     virtual ~Hypervisor() = default;
     virtual void start(Listener& listener) = 0;
+    /// Sets the <overcommit> element of the domain, of what runs and of what is kept; nullopt removes it.
+    /// `done` comes from the loop, before any domainMetadataChanged that follows from it, or never where the
+    /// hypervisor is destroyed first. Errors: hypervisorUnavailable, noSuchDomain, systemError with libvirt's
+    /// words.
+    virtual void setOvercommit(const std::string& uuid, std::optional<std::string> element,
+                               std::function<void(Result<void>)> done) = 0;
 };
 
 }  // namespace thermocline

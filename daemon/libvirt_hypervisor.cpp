@@ -16,6 +16,9 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/domain_xml.h"
+#include "daemon/overcommit_xml.h"
+
 namespace thermocline {
 namespace {
 
@@ -95,6 +98,15 @@ std::string uuidOf(virDomainPtr domain) {
     return virDomainGetUUIDString(domain, text.data()) == 0 ? std::string(text.data()) : std::string();
 }
 
+/// Of the domain that runs, else of its definition. Drivers that know no metadata have none.
+std::optional<std::string> overcommitOf(virDomainPtr domain, bool active) {
+    const std::unique_ptr<char, void (*)(void*)> element(
+        virDomainGetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, metadataNamespace,
+                             active ? VIR_DOMAIN_AFFECT_LIVE : VIR_DOMAIN_AFFECT_CONFIG),
+        &free);
+    return element != nullptr ? std::optional<std::string>(element.get()) : std::nullopt;
+}
+
 std::optional<DomainInfo> describe(virDomainPtr domain) {
     DomainInfo info;
     info.uuid = uuidOf(domain);
@@ -108,6 +120,12 @@ std::optional<DomainInfo> describe(virDomainPtr domain) {
         return std::nullopt;
     info.memoryBytes = std::uint64_t{figures.maxMem} * 1024;
     info.running = active == 1;
+    info.overcommit = overcommitOf(domain, info.running);
+    const std::unique_ptr<char, void (*)(void*)> xml(virDomainGetXMLDesc(domain, 0), &free);
+    if (xml == nullptr) return std::nullopt;
+    auto read = readDomainXml(xml.get());
+    info.metadata = std::move(read.metadata);
+    info.hardLimitBytes = read.hardLimitBytes;
     info.migratingIn = state == VIR_DOMAIN_PAUSED &&
                        (reason == VIR_DOMAIN_PAUSED_MIGRATION || reason == VIR_DOMAIN_PAUSED_POSTCOPY ||
                         reason == VIR_DOMAIN_PAUSED_STARTING_UP);
@@ -129,12 +147,23 @@ struct LibvirtHypervisor::Worker : std::enable_shared_from_this<Worker> {
     bool stopping = false;
     bool ended = false;
     bool closed = false;  ///< libvirt said that the connection broke
+    bool connected = false;
+    enum class Kind { lifecycle, reboot, metadata };
     struct Event {
         DomainHandle domain;
-        bool reboot = false;
+        Kind kind = Kind::lifecycle;
     };
     std::deque<Event> events;
+    struct Write {
+        std::string uuid;
+        std::optional<std::string> element;
+        std::function<void(Result<void>)> done;
+    };
+    std::deque<Write> writes;
 
+    void answer(std::function<void(Result<void>)> done, Result<void> result) {
+        tell([done = std::move(done), result = std::move(result)](Hypervisor::Listener&) { done(result); });
+    }
     /// Runs `call` with the listener on the core loop, unless the hypervisor was destroyed meanwhile.
     template <typename Call>
     void tell(Call call) {
@@ -153,6 +182,8 @@ struct LibvirtHypervisor::Worker : std::enable_shared_from_this<Worker> {
     void run();
     std::string serve();
     void handle(Event event);
+    void handle(virConnectPtr connection, Write write);
+    void refuseWrites(const std::string& why);
     std::optional<Connection> connect(std::string& why);
 
     // libvirt's callbacks, on its event thread. The opaque pointer of domain events owns a share
@@ -166,18 +197,25 @@ struct LibvirtHypervisor::Worker : std::enable_shared_from_this<Worker> {
         self.closed = true;
         self.changed.notify_all();
     }
-    static void enqueue(virDomainPtr domain, bool reboot, void* opaque) {
+    static void enqueue(virDomainPtr domain, Kind kind, void* opaque) {
         auto& self = **static_cast<Share*>(opaque);
         virDomainRef(domain);
         const std::lock_guard lock(self.mutex);
-        self.events.push_back(Event{DomainHandle(domain), reboot});
+        self.events.push_back(Event{DomainHandle(domain), kind});
         self.changed.notify_all();
     }
     static int onLifecycle(virConnectPtr, virDomainPtr domain, int, int, void* opaque) {
-        enqueue(domain, false, opaque);
+        enqueue(domain, Kind::lifecycle, opaque);
         return 0;
     }
-    static void onReboot(virConnectPtr, virDomainPtr domain, void* opaque) { enqueue(domain, true, opaque); }
+    static void onReboot(virConnectPtr, virDomainPtr domain, void* opaque) {
+        enqueue(domain, Kind::reboot, opaque);
+    }
+    static void onMetadata(virConnectPtr, virDomainPtr domain, int type, const char* uri, void* opaque) {
+        if (type == VIR_DOMAIN_METADATA_ELEMENT && uri != nullptr &&
+            std::string_view(uri) == metadataNamespace)
+            enqueue(domain, Kind::metadata, opaque);
+    }
 };
 
 std::optional<Connection> LibvirtHypervisor::Worker::connect(std::string& why) {
@@ -200,12 +238,13 @@ std::optional<Connection> LibvirtHypervisor::Worker::connect(std::string& why) {
     };
     for (const auto& [id, callback] :
          {Subscription{VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(&onLifecycle)},
-          Subscription{VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(&onReboot)}}) {
+          Subscription{VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(&onReboot)},
+          Subscription{VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, VIR_DOMAIN_EVENT_CALLBACK(&onMetadata)}}) {
         auto* const opaque = share();
         if (connection.onDomainEvent(id, callback, opaque, &freeShare)) continue;
         freeShare(opaque);
-        // Without reboots we only log less; without the life cycle we would be blind.
-        if (id == VIR_DOMAIN_EVENT_ID_REBOOT) continue;
+        // Without the others we only hear of less, or later; without the life cycle we would be blind.
+        if (id != VIR_DOMAIN_EVENT_ID_LIFECYCLE) continue;
         why = fmt::format("libvirt at {} does not tell of its domains: {}", uri, lastError());
         return std::nullopt;
     }
@@ -214,13 +253,44 @@ std::optional<Connection> LibvirtHypervisor::Worker::connect(std::string& why) {
 
 void LibvirtHypervisor::Worker::handle(Event event) {
     const std::string uuid = uuidOf(event.domain.get());
-    if (event.reboot) return tell([uuid](auto& target) { target.domainRebooted(uuid); });
+    if (event.kind == Kind::reboot) return tell([uuid](auto& target) { target.domainRebooted(uuid); });
     if (auto info = describe(event.domain.get()))
-        return tell([info = std::move(*info)](auto& target) { target.domainChanged(info); });
+        return tell([info = std::move(*info), kind = event.kind](auto& target) {
+            kind == Kind::metadata ? target.domainMetadataChanged(info) : target.domainChanged(info);
+        });
     const virErrorPtr error = virGetLastError();
     if (error != nullptr && error->code == VIR_ERR_NO_DOMAIN)
         tell([uuid](auto& target) { target.domainRemoved(uuid); });
     // Any other error: the connection is breaking, and the next one begins with the whole list.
+}
+
+void LibvirtHypervisor::Worker::handle(virConnectPtr connection, Write write) {
+    const DomainHandle domain(virDomainLookupByUUIDString(connection, write.uuid.c_str()));
+    if (domain == nullptr) {
+        const virErrorPtr error = virGetLastError();
+        const bool unknown = error != nullptr && error->code == VIR_ERR_NO_DOMAIN;
+        return answer(std::move(write.done),
+                      fail(unknown ? ErrorCode::noSuchDomain : ErrorCode::systemError, lastError()));
+    }
+    unsigned flags = 0;
+    if (virDomainIsActive(domain.get()) == 1) flags |= VIR_DOMAIN_AFFECT_LIVE;
+    if (virDomainIsPersistent(domain.get()) == 1) flags |= VIR_DOMAIN_AFFECT_CONFIG;
+    const int status = virDomainSetMetadata(domain.get(), VIR_DOMAIN_METADATA_ELEMENT,
+                                            write.element ? write.element->c_str() : nullptr, metadataKey,
+                                            metadataNamespace, flags);
+    answer(std::move(write.done),
+           status == 0 ? Result<void>() : fail(ErrorCode::systemError, "set its metadata: " + lastError()));
+}
+
+/// REQUIRES: nothing is added any more, so not connected.
+void LibvirtHypervisor::Worker::refuseWrites(const std::string& why) {
+    std::deque<Write> refused;
+    {
+        const std::lock_guard lock(mutex);
+        refused.swap(writes);
+    }
+    for (auto& write : refused)
+        answer(std::move(write.done), fail(ErrorCode::hypervisorUnavailable, why));
 }
 
 /// One connection, from opening it to its end; says why it ended or could not be had.
@@ -244,11 +314,25 @@ std::string LibvirtHypervisor::Worker::serve() {
         if (auto info = describe(domain.get())) domains.push_back(std::move(*info));
     }
     free(handles);  // NOLINT: libvirt's allocation
+    {
+        const std::lock_guard lock(mutex);
+        connected = true;  // first: who hears of it may want to write
+    }
     tell([domains = std::move(domains)](auto& target) { target.hypervisorConnected(domains); });
 
     std::unique_lock lock(mutex);
     while (true) {
-        changed.wait(lock, [this] { return stopping || closed || !events.empty(); });
+        changed.wait(lock, [this] { return stopping || closed || !events.empty() || !writes.empty(); });
+        // Before events: those that are waiting were not caused by it. And before the end, if that is not
+        // held up long.
+        if (!closed && !writes.empty()) {
+            Write write = std::move(writes.front());
+            writes.pop_front();
+            lock.unlock();
+            handle(connection->get(), std::move(write));
+            lock.lock();
+            continue;
+        }
         if (stopping) return "stopping";
         if (events.empty())
             return fmt::format("the connection to libvirt at {} broke; waiting for libvirtd to come back",
@@ -268,6 +352,11 @@ void LibvirtHypervisor::Worker::run() {
         lock.unlock();
         const auto began = std::chrono::steady_clock::now();
         const std::string why = serve();
+        {
+            const std::lock_guard inner(mutex);
+            connected = false;
+        }
+        refuseWrites(why);
         const bool lasted = std::chrono::steady_clock::now() - began > lastRetry;
         tell([why](auto& target) { target.hypervisorLost(why); });
         lock.lock();
@@ -290,6 +379,19 @@ void LibvirtHypervisor::start(Listener& listener) {
         worker_->listener = &listener;
     }
     std::thread([worker = worker_] { worker->run(); }).detach();
+}
+
+void LibvirtHypervisor::setOvercommit(const std::string& uuid, std::optional<std::string> element,
+                                      std::function<void(Result<void>)> done) {
+    {
+        const std::lock_guard lock(worker_->mutex);
+        if (worker_->connected) {
+            worker_->writes.push_back({uuid, std::move(element), std::move(done)});
+            worker_->changed.notify_all();
+            return;
+        }
+    }
+    worker_->answer(std::move(done), fail(ErrorCode::hypervisorUnavailable, "libvirtd is away"));
 }
 
 LibvirtHypervisor::~LibvirtHypervisor() {

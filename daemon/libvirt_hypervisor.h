@@ -17,10 +17,13 @@ namespace thermocline {
 class LibvirtHypervisor : public Hypervisor {
   public:
     LibvirtHypervisor(EventLoop& loop, std::string uri);
-    /// Returns within half a second, even where libvirt hangs; the worker then ends on its own.
+    /// Returns within half a second, even where libvirt hangs; the worker then ends on its own. What
+    /// setOvercommit() was given is still written meanwhile.
     ~LibvirtHypervisor() override;
 
     void start(Listener& listener) override;
+    void setOvercommit(const std::string& uuid, std::optional<std::string> element,
+                       std::function<void(Result<void>)> done) override;
 
   private:
     struct Worker;

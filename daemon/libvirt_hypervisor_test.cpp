@@ -14,6 +14,7 @@
 #include <map>
 #include <optional>
 
+#include "daemon/overcommit_xml.h"
 #include "db/testing/temporary_directory.h"
 
 namespace thermocline {
@@ -38,10 +39,15 @@ struct Recorder : Hypervisor::Listener {
         reason = why;
     }
     void domainChanged(const DomainInfo& info) override { domains[info.uuid] = info; }
+    void domainMetadataChanged(const DomainInfo& info) override {
+        ++metadataChanges;
+        domains[info.uuid] = info;
+    }
     void domainRemoved(const std::string& uuid) override { domains.erase(uuid); }
     void domainRebooted(const std::string& uuid) override { rebooted = uuid; }
     bool connected = false;
     int connections = 0;
+    int metadataChanges = 0;
     std::string reason;
     std::string rebooted;
     std::map<std::string, DomainInfo> domains;
@@ -88,6 +94,73 @@ TEST_F(LibvirtHypervisorTest, followsTheLifeOfDomains) {
     ASSERT_TRUE(until([&] { return !recorder_.domains[other].running; }));
     ASSERT_EQ(virDomainUndefine(domain.get()), 0);
     ASSERT_TRUE(until([&] { return !recorder_.domains.contains(other); }));
+}
+
+TEST_F(LibvirtHypervisorTest, readsFollowsAndWritesTheElementInTheMetadata) {
+    follow("test:///default");
+    ASSERT_TRUE(until([&] { return recorder_.connected; }));
+    EXPECT_EQ(recorder_.domains[testUuid].overcommit, std::nullopt);
+    const Connection connection(virConnectOpen("test:///default"));
+    const DomainHandle domain(virDomainLookupByUUIDString(connection.get(), testUuid));
+    ASSERT_NE(domain, nullptr);
+    const auto set = [&](const char* element, const char* key, const char* space) {
+        return virDomainSetMetadata(domain.get(), VIR_DOMAIN_METADATA_ELEMENT, element, key, space, 0);
+    };
+    // What others keep there is not ours to hear of.
+    ASSERT_EQ(set("<other/>", "o", "http://example.org/other"), 0);
+    ASSERT_EQ(set("<overcommit limit='1GiB'/>", metadataKey, metadataNamespace), 0);
+    ASSERT_TRUE(until([&] { return recorder_.metadataChanges != 0; }));
+    EXPECT_EQ(recorder_.metadataChanges, 1);
+    EXPECT_EQ(parseOvercommit(recorder_.domains[testUuid].overcommit.value()).value(),
+              (db::Policy{true, gib}));
+
+    const auto write = [&](const char* uuid, std::optional<std::string> element) {
+        std::optional<Result<void>> result;
+        hypervisor_->setOvercommit(uuid, std::move(element), [&](Result<void> done) {
+            EXPECT_EQ(recorder_.metadataChanges, 1) << "told of its own write before it was answered";
+            result = std::move(done);
+        });
+        EXPECT_TRUE(until([&] { return result.has_value(); }));
+        return *result;
+    };
+    ASSERT_TRUE(write(testUuid, "<overcommit max-stall='0.01'/>"));
+    ASSERT_TRUE(until([&] { return recorder_.metadataChanges == 2; }));
+    EXPECT_EQ(parseOvercommit(recorder_.domains[testUuid].overcommit.value()).value(),
+              (db::Policy{true, 0, {0.01, 0}}));
+    recorder_.metadataChanges = 1;
+    ASSERT_TRUE(write(testUuid, std::nullopt));
+    ASSERT_TRUE(until([&] { return recorder_.metadataChanges == 2; }));
+    EXPECT_EQ(recorder_.domains[testUuid].overcommit, std::nullopt);
+
+    recorder_.metadataChanges = 1;
+    EXPECT_EQ(write("11111111-2222-3333-4444-000000000000", "<overcommit/>").error().code,
+              ErrorCode::noSuchDomain);
+    EXPECT_EQ(write(testUuid, "<overcommit").error().code, ErrorCode::systemError);
+    set(nullptr, "o", "http://example.org/other");
+}
+
+TEST_F(LibvirtHypervisorTest, writesBeforeItEnds) {
+    follow("test:///default");
+    ASSERT_TRUE(until([&] { return recorder_.connected; }));
+    const Connection connection(virConnectOpen("test:///default"));  // the driver forgets with its last one
+    const DomainHandle domain(virDomainLookupByUUIDString(connection.get(), testUuid));
+    hypervisor_->setOvercommit(testUuid, "<overcommit/>", [](const Result<void>&) {});
+    hypervisor_.reset();
+    char* const element =
+        virDomainGetMetadata(domain.get(), VIR_DOMAIN_METADATA_ELEMENT, metadataNamespace, 0);
+    EXPECT_STREQ(element, "<overcommit/>");
+    free(element);  // NOLINT: libvirt's allocation
+    virDomainSetMetadata(domain.get(), VIR_DOMAIN_METADATA_ELEMENT, nullptr, metadataKey, metadataNamespace,
+                         0);
+}
+
+TEST_F(LibvirtHypervisorTest, writesNothingWithoutALibvirtd) {
+    follow("test+unix:///default?socket=/nonexistent/libvirt-sock");
+    std::optional<Result<void>> result;
+    hypervisor_->setOvercommit(testUuid, "<overcommit/>",
+                               [&](Result<void> done) { result = std::move(done); });
+    ASSERT_TRUE(until([&] { return result.has_value(); }));
+    EXPECT_EQ(result->error().code, ErrorCode::hypervisorUnavailable);
 }
 
 TEST_F(LibvirtHypervisorTest, saysWhyItCannotConnectAndKeepsTrying) {

@@ -42,6 +42,7 @@ void blockSignals() {
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
     ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     ::signal(SIGPIPE, SIG_IGN);
 }
@@ -65,6 +66,7 @@ ExitCode run(const Options& options) {
     if (!parts.fileTier.directory.empty())
         parts.fileTier.directory = std::filesystem::absolute(parts.fileTier.directory);
     parts.policy = options.policy;
+    parts.configDirectory = std::filesystem::absolute(options.configDirectory);
     parts.mechanism = memory::mechanismFromName(options.mechanism);
     parts.probeGuest = [mechanism = parts.mechanism](pid_t pid) {
         return memory::probeGuest(pid, mechanism);
@@ -81,6 +83,8 @@ ExitCode run(const Options& options) {
                                              : ExitCode::busUnavailable);
     const auto onTerm = loop.onSignal(SIGTERM, [&] { loop.stop(); });
     const auto onInt = loop.onSignal(SIGINT, [&] { loop.stop(); });
+    // It has logged what is wrong.
+    const auto onHangUp = loop.onSignal(SIGHUP, [&] { (void)daemon.reloadConfiguration(); });
     daemon.start(**bus);
     spdlog::info("thermoclined {} runs; bus {}, libvirt {}, managers {}", THERMOCLINE_VERSION, options.bus,
                  options.connect, options.manager.string());

@@ -34,7 +34,8 @@ void ManagerObject::domainRemoved(const sdbus::ObjectPath& path) {
 
 void ManagerObject::hypervisorChanged() {
     sendIfPossible([&] {
-        emitPropertiesChangedSignal(Manager_adaptor::INTERFACE_NAME, {"HypervisorState", "HypervisorDetail"});
+        emitPropertiesChangedSignal(Manager_adaptor::INTERFACE_NAME,
+                                    {"HypervisorState", "HypervisorDetail", "ConfigurationNote"});
     });
 }
 
@@ -65,6 +66,13 @@ std::vector<sdbus::Struct<std::string, bool, std::string, std::string>> ManagerO
     return findings;
 }
 
+void ManagerObject::ReloadConfiguration() {
+    if (const auto reloaded = daemon_.reloadConfiguration(); !reloaded) throw toBusError(reloaded.error());
+}
+
+std::string ManagerObject::ConfigurationNote() {
+    return daemon_.configurationNote();
+}
 std::string ManagerObject::Version() {
     return THERMOCLINE_VERSION;
 }

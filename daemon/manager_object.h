@@ -30,7 +30,9 @@ class ManagerObject final
     sdbus::ObjectPath LookupByName(const std::string& name) override;
     sdbus::ObjectPath LookupByUuid(const std::string& uuid) override;
     std::vector<sdbus::Struct<std::string, bool, std::string, std::string>> Doctor() override;
+    void ReloadConfiguration() override;
     std::string Version() override;
+    std::string ConfigurationNote() override;
     std::string HypervisorState() override;
     std::string HypervisorUri() override;
     std::string HypervisorDetail() override;

@@ -13,6 +13,7 @@ namespace {
 constexpr const char* footer = R"(
 Runs in the foreground. SIGTERM or SIGINT ends it within a second; VMs that are attached stay attached, each with a
 manager process of its own, and are found again by the next thermoclined. (Under systemd: KillMode=process.)
+SIGHUP reads the rules for new domains again; where they are wrong the former ones stay, and the log says why.
 
 Exit codes:
   0  ended by a signal      4  another thermoclined runs (bus name or run-time directory is taken)
@@ -106,6 +107,9 @@ std::variant<Options, ExitCode> parseOptions(int argc, char** argv) {
     app.add_option("--state-dir", options.stateDirectory, "where the database is kept (made if missing)")
         ->capture_default_str();
     app.add_option("--runtime-dir", options.runtimeDirectory, "where compressed pages are kept, in memory")
+        ->capture_default_str();
+    app.add_option("--config-dir", options.configDirectory,
+                   "where the rules for new domains are, *.toml (docs/virsh.md)")
         ->capture_default_str();
     app.add_option("--manager", options.manager,
                    "path of thermocline-manager (default: beside this, else libexec)")

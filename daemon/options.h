@@ -26,6 +26,7 @@ struct Options {
     std::string connect = "qemu:///system";
     std::filesystem::path stateDirectory = "/var/lib/thermocline";
     std::filesystem::path runtimeDirectory = "/run/thermocline";
+    std::filesystem::path configDirectory = "/etc/thermocline/conf.d";
     std::filesystem::path manager;  ///< found beside our own executable or in libexec where not given
     FileTier fileTier;
     PolicyFile policy;

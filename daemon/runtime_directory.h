@@ -36,6 +36,7 @@ class RuntimeDirectory {
     RuntimeDirectory(const RuntimeDirectory&) = delete;
     ~RuntimeDirectory();
 
+    [[nodiscard]] const std::filesystem::path& path() const { return path_; }
     /// <path>/domain/<uuid>, whether it exists or not. REQUIRES: uuid has no '/'.
     [[nodiscard]] std::filesystem::path domainDirectory(const std::string& uuid) const;
     /// A new, empty directory of mode 0700 with the record in it; what an earlier one left is removed first.

@@ -94,7 +94,7 @@ TEST_F(DatabaseTest, bringsVersion2ForwardAndKeepsItsRows) {
     EXPECT_EQ(policies.load("aaaa").value(), (Policy{true, 536870912, {0, 0}}));
     EXPECT_EQ(policies.load("bbbb").value(), Policy{});
     EXPECT_EQ(policies.lastName("bbbb").value(), "db");
-    EXPECT_EQ(number("PRAGMA user_version"), 3);
+    EXPECT_EQ(number("PRAGMA user_version"), Database::schemaVersion);
     EXPECT_EQ(number("SELECT sum(stall_ns) FROM history_minute WHERE domain_id = 7"), 14);
     // And it can be told now what it could not be told then.
     ASSERT_TRUE(policies.save("aaaa", "web", {true, 536870912, {0.005, 64 << 20}}));

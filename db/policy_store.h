@@ -25,6 +25,10 @@ struct Policy {
     bool managed = false;          ///< attach whenever the domain runs
     std::uint64_t limitBytes = 0;  ///< hard limit to apply once attached; 0 = none
     ProactivePolicy proactive{};   ///< to apply once attached
+    /// The domain's XML metadata does not say the same yet: it has to be written before it is read again.
+    bool metadataDue = false;
+    /// Nobody asked for it, a rule for new domains did (daemon/domain_rules.h): it may change with the rules.
+    bool byRule = false;
     bool operator==(const Policy&) const = default;
 };
 
@@ -42,6 +46,8 @@ class PolicyStore {
     Result<Policy> load(const std::string& uuid);
     /// `name` is kept for people who look into the file, and for history of domains that are gone.
     Result<void> save(const std::string& uuid, const std::string& name, const Policy& policy);
+    /// Whether anything was ever saved for it.
+    Result<bool> known(const std::string& uuid);
     /// UUIDs of all domains with `managed` set.
     Result<std::vector<std::string>> managed();
     /// The name that the domain had when it was last saved.

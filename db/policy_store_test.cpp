@@ -44,6 +44,22 @@ TEST_F(PolicyStoreTest, keepsTheProactivePolicyToTheLastBit) {
     EXPECT_EQ(policies_.load("aaaa").value(), (Policy{true, 7, {0, 0}}));
 }
 
+TEST_F(PolicyStoreTest, remembersWhatARuleSaid) {
+    EXPECT_FALSE(policies_.known("aaaa").value());
+    ASSERT_TRUE(policies_.save("aaaa", "web", {true, 7, {}, false, true}));
+    EXPECT_TRUE(policies_.known("aaaa").value());
+    EXPECT_EQ(policies_.load("aaaa").value(), (Policy{true, 7, {}, false, true}));
+    ASSERT_TRUE(policies_.save("aaaa", "web", {true, 7}));
+    EXPECT_FALSE(policies_.load("aaaa").value().byRule);
+}
+
+TEST_F(PolicyStoreTest, remembersThatMetadataHasToBeWritten) {
+    ASSERT_TRUE(policies_.save("aaaa", "web", {true, 7, {}, true}));
+    EXPECT_EQ(policies_.load("aaaa").value(), (Policy{true, 7, {}, true}));
+    ASSERT_TRUE(policies_.save("aaaa", "web", {true, 7}));
+    EXPECT_FALSE(policies_.load("aaaa").value().metadataDue);
+}
+
 TEST_F(PolicyStoreTest, takesNamesAsTheyAre) {
     const std::string name = "we'ird; DROP TABLE domain; -- \xc3\xa9";
     ASSERT_TRUE(policies_.save("aaaa", name, {true, 1}));

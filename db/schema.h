@@ -55,6 +55,14 @@ CREATE TABLE history_progress (
 ALTER TABLE domain ADD COLUMN proactive_max_stall REAL NOT NULL DEFAULT 0;
 ALTER TABLE domain ADD COLUMN min_resident_bytes INTEGER NOT NULL DEFAULT 0;
 )sql",
+    // 3 -> 4: whether the policy has still to be written into the domain's XML metadata.
+    R"sql(
+ALTER TABLE domain ADD COLUMN metadata_due INTEGER NOT NULL DEFAULT 0 CHECK (metadata_due IN (0, 1));
+)sql",
+    // 4 -> 5: whether a rule for new domains is all that the policy rests on.
+    R"sql(
+ALTER TABLE domain ADD COLUMN by_rule INTEGER NOT NULL DEFAULT 0 CHECK (by_rule IN (0, 1));
+)sql",
 };
 
 }  // namespace thermocline::db

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <utility>
+#include <vector>
+
 #include "daemon/hypervisor.h"
 
 namespace thermocline::testing {
@@ -9,6 +12,16 @@ namespace thermocline::testing {
 class FakeHypervisor : public Hypervisor {
   public:
     void start(Listener& listener) override { listener_ = &listener; }
+    void setOvercommit(const std::string& uuid, std::optional<std::string> element,
+                       std::function<void(Result<void>)> done) override {
+        writes.push_back({uuid, std::move(element), std::move(done)});
+    }
+    struct Write {
+        std::string uuid;
+        std::optional<std::string> element;
+        std::function<void(Result<void>)> done;  ///< the test answers, or not
+    };
+    std::vector<Write> writes;
     /// REQUIRES: started.
     [[nodiscard]] Listener& listener() const { return *listener_; }
 

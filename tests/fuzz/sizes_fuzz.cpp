@@ -4,8 +4,8 @@
 
 #include <cmath>
 
-#include "cli/share.h"
 #include "common/byte_size.h"
+#include "common/share.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace {
@@ -28,9 +28,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         }
         THERMOCLINE_HOLDS(text.front() >= '0' && text.front() <= '9');
     }
-    if (const auto share = cli::parseShare(text)) {
+    if (const auto share = parseShare(text)) {
         THERMOCLINE_HOLDS(std::isfinite(*share));
-        const auto again = cli::parseShare(cli::formatShare(*share));
+        const auto again = parseShare(formatShare(*share));
         // Close to the largest number there is, a hundred times as much is none; close to the least, it has
         // no digits.
         if (std::abs(*share) < 1e300 && std::abs(*share) > 1e-300)

@@ -22,6 +22,7 @@ class ThermoclineDaemon:
         self.bus_address = bus_address
         self.state_dir = directory / "state"
         self.runtime_dir = directory / "run"
+        self.config_dir = directory / "conf.d"  # not there: no rules for new domains, whatever the host has
         self.log_path = directory / "thermoclined.log"
         self.connect_uri = connect_uri
         self.manager = manager or binary("thermocline-manager")
@@ -34,7 +35,7 @@ class ThermoclineDaemon:
     def command(self):
         return [*self.prefix, str(binary("thermoclined")), "--bus", self.bus_address, "--connect", self.connect_uri,
                 "--state-dir", str(self.state_dir), "--runtime-dir", str(self.runtime_dir),
-                "--manager", str(self.manager), "--log-level", "debug", *self.options]
+                "--config-dir", str(self.config_dir), "--manager", str(self.manager), "--log-level", "debug", *self.options]
 
     def launch(self):
         """Starts the process and does not wait."""

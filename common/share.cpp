@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/share.h"
+#include "common/share.h"
 
 #include <fmt/format.h>
 
 #include <charconv>
 #include <cmath>
 
-namespace thermocline::cli {
+namespace thermocline {
 namespace {
 
 constexpr double percentsOfOne = 100;
@@ -29,4 +29,4 @@ std::string formatShare(double share) {
     return fmt::format("{:.6g} %", share * percentsOfOne);
 }
 
-}  // namespace thermocline::cli
+}  // namespace thermocline

@@ -8,7 +8,7 @@
 
 #include "common/error.h"
 
-namespace thermocline::cli {
+namespace thermocline {
 
 /// "0.5%", "0.5 %" or "0.005". Says only whether it is a number: what is in range is the manager's to say.
 /// Error: invalidArgument.
@@ -17,4 +17,4 @@ Result<double> parseShare(std::string_view text);
 /// 0.005 -> "0.5 %", with as many digits as it takes.
 std::string formatShare(double share);
 
-}  // namespace thermocline::cli
+}  // namespace thermocline

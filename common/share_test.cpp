@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/share.h"
+#include "common/share.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace thermocline::cli {
+namespace thermocline {
 namespace {
 
 TEST(ParseShare, takesWhatPeopleWrite) {
@@ -37,4 +37,4 @@ TEST(FormatShare, hasTheDigitsThatItTakes) {
 }
 
 }  // namespace
-}  // namespace thermocline::cli
+}  // namespace thermocline
