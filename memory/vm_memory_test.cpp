@@ -315,7 +315,7 @@ TEST_P(VmMemoryTest, withoutTheFileTierThatCannotBeMadeTheVmIsAttachedAllTheSame
         EXPECT_NE(closed.error().message.find(status.fileTier), std::string::npos) << closed.error().message;
         expectDetached(subject);
     };
-    refused("/dev/shm", "is memory, without O_DIRECT; name a directory on a disk");
+    refused("/dev/shm", "O_DIRECT; name a directory on a disk");
     refused("/nonexistent", "no such directory; make it");
     refused("/dev/null", "no such directory");
 }
