@@ -52,7 +52,7 @@ class GuestHost:
             self._testbed = stack.enter_context(Testbed())  # builds the test guest, too: kernel and modules are the same
             _build_image()
             directory = self._testbed.run_dir
-            self.image = GuestImage(kernel=directory / "bench-vmlinuz", initrd=directory / "bench-initrd")
+            self.image = GuestImage(kernel=directory / "bench-vmlinuz", initrd=directory / "bench-initrd", tools_initrd=None)
             shutil.copyfile(_IMAGE / "vmlinuz", self.image.kernel)
             shutil.copyfile(_IMAGE / "initrd", self.image.initrd)
             self.accelerator = choose_accelerator(self._testbed.image, directory)

@@ -14,7 +14,7 @@ from .paths import GUEST_IMAGE, ROOT
 class GuestImage:
     kernel: Path
     initrd: Path
-    tools_initrd: Path  # with stress-ng and memtester
+    tools_initrd: Path | None  # with stress-ng and memtester; none where nobody needs it
 
 
 def build_guest_image():
