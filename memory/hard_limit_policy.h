@@ -25,7 +25,7 @@ class HardLimitPolicy {
     /// Bytes kept free below the limit once reclaim has run; it starts when a quarter of them is used up, so
     /// that there is room for a huge page while it runs.
     [[nodiscard]] std::uint64_t headroom() const {
-        return std::clamp<std::uint64_t>(limit_ / 128, 3U << 20, 64U << 20);
+        return std::clamp<std::uint64_t>(limit_ / 128, 4U << 20, 64U << 20);
     }
     [[nodiscard]] bool mustStart(std::uint64_t used) const { return used + headroom() * 3 / 4 > limit_; }
 

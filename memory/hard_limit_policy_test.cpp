@@ -39,7 +39,7 @@ TEST(PoolShare, shrinksToNothingWhereEverythingIsHotAndComesBack) {
 }
 
 TEST(HardLimitPolicy, headroomIsBounded) {
-    EXPECT_EQ(HardLimitPolicy(16 * mib).headroom(), 3 * mib);
+    EXPECT_EQ(HardLimitPolicy(16 * mib).headroom(), 4 * mib);
     EXPECT_EQ(HardLimitPolicy(1024 * 1024 * mib).headroom(), 64 * mib);
 }
 
