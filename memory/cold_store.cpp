@@ -150,7 +150,9 @@ void ColdStore::trim() {
 
 bool ColdStore::sparse() const {
     const std::lock_guard lock(mutex_);
-    return allocator_.slabBytesInUse() > allocator_.usedBytes() + allocator_.usedBytes() / 16;
+    // Slabs that are kept empty, and one of each class that is half full: not worth a search.
+    constexpr std::uint64_t unavoidable = 3U << 19;
+    return allocator_.slabBytesInUse() > unavoidable + allocator_.usedBytes() + allocator_.usedBytes() / 20;
 }
 
 bool ColdStore::compact(const std::function<void(PageNumber, Slot)>& move) {

@@ -59,8 +59,7 @@ class ColdStore {
     void release(Slot slot);
     /// Gives back memory that is kept for quick reuse.
     void trim();
-    /// Is more of the arena empty than a sixteenth of what it holds? (So that with what no step can save it
-    /// stays below a tenth.)
+    /// Is so much of the arena empty, a twentieth of what it holds and 1.5 MiB, that compaction is worth it?
     [[nodiscard]] bool sparse() const;
     /// One step of compaction: the pages of the emptiest slab are shown to `move(page, slot)`, which has the
     /// slot copied by adopt(), publishes that and releases `slot`, or leaves it. False where nothing could be

@@ -287,7 +287,6 @@ Step Pager::compactStore() {
     };
     while (store_.sparse() && store_.compact(move)) {
     }
-    if (result == Step::done) store_.trim();
     return result;
 }
 
