@@ -93,6 +93,8 @@ class Pager {
     [[nodiscard]] std::uint64_t copyBytes() const { return copyBytes_.load(std::memory_order_relaxed); }
     /// Blocks with pages that were compressed for speed, and could be smaller.
     [[nodiscard]] std::uint64_t looseBlocks() const { return looseBlocks_.load(std::memory_order_relaxed); }
+    /// Blocks that were one huge page, and may be fit to be one again.
+    [[nodiscard]] std::uint64_t splitBlocks() const { return splitBlocks_.load(std::memory_order_relaxed); }
     [[nodiscard]] bool registered() const { return registered_.load(std::memory_order_relaxed); }
     [[nodiscard]] const Counters& counters() const { return counters_; }
     /// Guest RAM, as a list of what is mapped now. (either thread, under layout())
@@ -168,6 +170,8 @@ class Pager {
     Step dropCopies(BlockNumber block);
     /// Makes pages of `block` that were compressed for speed as small as others.
     Step tighten(BlockNumber block);
+    /// Makes `block` one huge page again, if it was one and all of it is in guest RAM. Nothing where not.
+    Step rebuild(BlockNumber block);
     /// Brings back the pages of `block` that are staged.
     Step unstage(BlockNumber block);
     /// Closes gaps in the store where they are too many. Nothing where there is nothing to win.
@@ -281,7 +285,7 @@ class Pager {
     void movedAside(PageNumber page);
     Step restoreWhole(BlockNumber block, VmAddress address);
     Step restoreStored(BlockNumber block);
-    Step collapse(BlockNumber block);
+    void setWasHuge(BlockNumber block, bool was);
     bool fillFresh(Worker& worker, BlockNumber block, std::vector<PageEntry>& entries);
     Step moveFreshIn(Worker& worker, BlockNumber block, VmAddress address);
     struct Brought {
@@ -320,6 +324,7 @@ class Pager {
     std::atomic<std::uint64_t> leftoverPages_{0};
     std::atomic<std::uint64_t> copyBytes_{0};
     std::atomic<std::uint64_t> looseBlocks_{0};
+    std::atomic<std::uint64_t> splitBlocks_{0};
     std::atomic<bool> keepCopies_{false};
     std::atomic<std::uint64_t> memoryBytes_{0};
     std::atomic<bool> registered_{false};

@@ -303,7 +303,7 @@ void Pager::discard(PageNumber first, std::uint64_t count) {
         const auto end = std::min(first + count, firstPageOf(block + 1));
         const PriorityMutex::Urgent lock(shard(block));
         BlockMask wasStaged;
-        blocks_[block].wasHuge = false;
+        setWasHuge(block, false);
         for (; number < end; ++number) {
             const auto entry = pages_.get(number);
             if (entry.state() == PageState::staged) wasStaged.set(number % pagesPerBlock);

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <utility>
 
 #include "memory/kernel_abi.h"
 #include "memory/pager.h"
@@ -32,7 +31,8 @@ Step Pager::restore(BlockNumber block) {
         if (step != Step::nothing) return step;
     }
     const auto step = restoreStored(block);
-    return step == Step::retry || step == Step::gone ? step : collapse(block);
+    if (step == Step::retry || step == Step::gone) return step;
+    return rebuild(block) == Step::gone ? Step::gone : Step::done;
 }
 
 /// A block that is cold from end to end comes back as a huge page, made aside and moved in. `nothing`: not
@@ -146,21 +146,32 @@ void Pager::emptyFresh(Worker& worker) {
     worker.lane->run();
 }
 
-/// Makes the pages of a block that was one huge page, and is all there again, one huge page again. The kernel
-/// does it, or not (pinned pages, no memory); what the pages hold is the same either way, so no lock is
-/// needed.
-Step Pager::collapse(BlockNumber block) {
+/// The kernel does it, or not (pinned pages, no memory); what the pages hold is the same either way, so no
+/// lock is needed while it does.
+Step Pager::rebuild(BlockNumber block) {
     std::optional<VmAddress> whole;
     {
         const PriorityMutex::Patient layout(layout_);
         const PriorityMutex::Patient lock(shard(block));
-        if (!std::exchange(blocks_[block].wasHuge, false)) return Step::done;
-        if (pages_.pagesIn(block, PageState::resident) != allPages()) return Step::done;
+        if (!blocks_[block].wasHuge || pages_.pagesIn(block, PageState::resident) != allPages())
+            return Step::nothing;
+        setWasHuge(block, false);
         whole = addresses_.wholeBlock(block);
     }
-    if (!whole || memory_.isHuge(*whole)) return Step::done;
+    if (!whole || memory_.isHuge(*whole)) return Step::nothing;
     backgroundWorker_.lane->advise({*whole, blockBytes}, abi::madviseCollapse);
     return backgroundWorker_.lane->run().empty() ? Step::gone : Step::done;
+}
+
+/// REQUIRES: the block's lock.
+void Pager::setWasHuge(BlockNumber block, bool was) {
+    auto& state = blocks_[block];
+    if (state.wasHuge == was) return;
+    state.wasHuge = was;
+    if (was)
+        splitBlocks_.fetch_add(1, std::memory_order_relaxed);
+    else
+        splitBlocks_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 }  // namespace thermocline::memory

@@ -32,7 +32,7 @@ Step Pager::stage(BlockNumber block, HotBlocks hot, std::size_t mostPages) {
         const auto whole = addresses_.wholeBlock(block);
         if (whole && want == allPages() && memory_.isHuge(*whole)) {
             auto& state = blocks_[block];
-            state.wasHuge = true;
+            setWasHuge(block, true);
             if (!copies()) {
                 if (hot == HotBlocks::take ||
                     (state.heat.skip == 0 && (state.heat.level == 0 || hot == HotBlocks::passOver)))
