@@ -33,6 +33,36 @@ std::unique_ptr<FrozenTier> fileTier(const VmMemory::Options& options, std::stri
     return nullptr;
 }
 
+bool hasEnded(const UniqueFd& process) {
+    pollfd polled{process.get(), POLLIN, 0};
+    return ::poll(&polled, 1, 0) > 0;
+}
+
+/// Until the agents have done what a manager asked of them that is dead. Error: processGone; notAttached where
+/// that was to leave.
+Result<void> awaitAgents(const Attachment& attachment) {
+    constexpr auto bytes = laneCount * THERMOCLINE_LANE_BYTES;
+    void* mapped = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, attachment.control.get(), 0);
+    if (mapped == MAP_FAILED) return failErrno("mapping the control pages");
+    const std::unique_ptr<void, void (*)(void*)> lanes(mapped, [](void* at) { ::munmap(at, bytes); });
+    std::vector<AgentLane> agents;
+    for (std::size_t lane = 0; lane < laneCount; ++lane)
+        agents.emplace_back(laneAt(static_cast<thermocline_lane*>(mapped), lane),
+                            attachment.footprint.threads.at(lane),
+                            [&] { return hasEnded(attachment.process); });
+    bool leaving = false;
+    for (auto& agent : agents) {
+        if (!agent.awaitIdle()) return fail(ErrorCode::processGone, "the VM's process has ended");
+        leaving = leaving || agent.leaving();
+    }
+    if (!leaving) return {};
+    // The other one was through with bringing pages back, and unregistered everything.
+    for (auto& agent : agents)
+        agent.dismiss();
+    return fail(ErrorCode::notAttached,
+                "the manager died at the end of a detach; what it left in the process is to be cured");
+}
+
 }  // namespace
 
 Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
@@ -92,16 +122,21 @@ Result<std::unique_ptr<VmMemory>> VmMemory::recover(Options options, const Footp
         return fail(ErrorCode::notSupported,
                     "a manager that copied pages cannot be followed by another one: which of them were about to "
                     "be dropped died with it");
+    const auto events = options.stateDirectory + "/" + eventJournalFileName;
+    if (::access(events.c_str(), F_OK) != 0 && errno == ENOENT)
+        return fail(ErrorCode::notAttached,
+                    "the manager ended in order; what it left in the process is to be cured");
     // Its lock first: from here on the other manager is dead, and we are the only one.
-    auto journal = EventJournal::open(options.stateDirectory + "/" + eventJournalFileName);
+    auto journal = EventJournal::open(events);
     if (!journal) return tl::unexpected(journal.error());
+    auto attachment = reattach(footprint);
+    if (!attachment) return tl::unexpected(attachment.error());
+    THERMOCLINE_TRY(awaitAgents(*attachment));
     auto addresses = journal->addressMap();
     auto pages = PageMap::open(options.stateDirectory + "/" + pageMapFileName, addresses.blocks());
     if (!pages) return tl::unexpected(pages.error());
     auto store = ColdStore::open(options.stateDirectory + "/" + arenaFileName, addresses.blocks() * blockBytes);
     if (!store) return tl::unexpected(store.error());
-    auto attachment = reattach(footprint);
-    if (!attachment) return tl::unexpected(attachment.error());
     void* lanes = ::mmap(nullptr, laneCount * THERMOCLINE_LANE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
                          attachment->control.get(), 0);
     if (lanes == MAP_FAILED) return failErrno("mapping the control pages");
@@ -121,18 +156,6 @@ Result<std::unique_ptr<VmMemory>> VmMemory::recover(Options options, const Footp
 }
 
 Result<void> VmMemory::takeOver() {
-    bool leaving = false;
-    for (std::size_t lane = 0; lane < laneCount; ++lane) {
-        if (!agents_.at(lane).awaitIdle()) return fail(ErrorCode::processGone, "the VM's process has ended");
-        leaving = leaving || agents_.at(lane).leaving();
-    }
-    if (leaving) {
-        // The other one was through with bringing pages back, and unregistered everything.
-        for (auto& agent : agents_)
-            agent.dismiss();
-        return fail(ErrorCode::notAttached,
-                    "the manager died at the end of a detach; what it left in the process is to be cured");
-    }
     const auto found = pager_.recover();
     if (!found) return tl::unexpected(found.error());
     spdlog::info("recovered: {} pages staged, {} in the store, {} that were on their way, {} lost",
@@ -206,13 +229,12 @@ VmMemory::~VmMemory() {
 }
 
 void VmMemory::removeFiles() {
-    for (const char* name : {arenaFileName, pageMapFileName, eventJournalFileName})
+    for (const char* name : {eventJournalFileName, arenaFileName, pageMapFileName})
         ::unlink((options_.stateDirectory + "/" + name).c_str());
 }
 
 bool VmMemory::processEnded() const {
-    pollfd polled{attachment_.process.get(), POLLIN, 0};
-    return ::poll(&polled, 1, 0) > 0;
+    return hasEnded(attachment_.process);
 }
 
 Result<void> VmMemory::setLimit(std::uint64_t bytes) {

@@ -139,7 +139,10 @@ Result<void> runManager(const Arguments& arguments, const std::function<void(con
 
 /// Goes on where another manager died. On error all is as that one left it.
 Result<void> recoverManager(const Arguments& arguments, const std::function<void(const nlohmann::json&)>& ready) {
-    const auto footprint = memory::readFootprint(arguments.stateDirectory + "/" + attachmentFileName);
+    const auto path = arguments.stateDirectory + "/" + attachmentFileName;
+    if (!std::filesystem::exists(path))
+        return fail(ErrorCode::notAttached, "no manager got so far as to write " + path);
+    const auto footprint = memory::readFootprint(path);
     if (!footprint) return tl::unexpected(footprint.error());
     if (footprint->pid != arguments.pid)
         return fail(ErrorCode::invalidArgument, fmt::format("{} is about process {}, not {}", attachmentFileName,
@@ -194,6 +197,10 @@ int run(const Arguments& arguments) {
 
 int cure(const Arguments& arguments) {
     const auto path = arguments.stateDirectory + "/" + attachmentFileName;
+    if (!std::filesystem::exists(path) && !memory::findAttachedDescriptor(arguments.pid)) {
+        removeStateFiles(arguments.stateDirectory);  // it died before it put anything into the process
+        return 0;
+    }
     const auto footprint = memory::readFootprint(path);
     if (!footprint) {
         spdlog::error("{}", footprint.error().message);
