@@ -183,6 +183,15 @@ void Domain::onRecovered(tl::expected<manager::Status, AttachFailure> ready) {
     }
     if (!ready.error().clean) return recover("its manager crashed while it recovered");
     if (ready.error().error.code == ErrorCode::notAttached) return cure(done);
+    // One that a daemon before this one has started was quicker.
+    if (ready.error().error.code == ErrorCode::busy) {
+        if (!openClient()) return recover("its manager does not answer");
+        return client_->status([this, done](Result<manager::Status> status) {
+            if (!status) return noAnswer(status.error(), done);
+            status_ = std::move(*status);
+            subscribe(done);
+        });
+    }
     spdlog::critical("domain {}: cannot be recovered: {}", info_.name, ready.error().error.message);
     enter(State::failed,
           fmt::format("its manager crashed, and cannot be followed by another: {}; thermoctl detach {} sets the VM "

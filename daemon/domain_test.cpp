@@ -518,8 +518,10 @@ TEST_F(DomainTest, theNextDaemonClearsUpAfterADeadVm) {
 TEST_F(DomainTest, theNextDaemonDealsWithACrashItDidNotSee) {
     makeDomain();
     ASSERT_TRUE(attach());
-    const auto manager = openPidfd(managerPid());
-    ::kill(managerPid(), SIGKILL);
+    const auto pid = managerPid();
+    const auto manager = openPidfd(pid);
+    domain_.reset();
+    ::kill(pid, SIGKILL);
     ASSERT_TRUE(manager && (hasEnded(*manager) || loop_.runUntil([&] { return hasEnded(*manager); }, 5s)));
     {
         const FakeManagerMood mood("recover-refuses");

@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::uint64_t format = 0x3130'6c6e'726a'6374;  // "tcjrnl01"
 /// A large address space takes a while to be torn down.
-constexpr auto endPatience = std::chrono::seconds(10);
+constexpr auto endPatience = std::chrono::seconds(5);
 
 /// Stores that another process is to see in this order if we die between two of them: one processor does them
 /// in the program's order, so only the compiler must be told.

@@ -10,7 +10,7 @@ What it is to do is taken from the environment variable FAKE_MANAGER, words sepa
   stall-fails   `set-proactive` answers InvalidArgument
   lingers       does not end when it should          mute           answers no request at all
   recover-dies  `run --recover` ends without a word  recover-refuses  it answers NotSupported
-  recover-cured `run --recover` answers NotAttached
+  recover-cured `run --recover` answers NotAttached  recover-late  it answers Busy
 """
 import json
 import os
@@ -161,7 +161,7 @@ def main():
     if "--recover" in sys.argv:
         if "recover-dies" in WORDS:
             return 9
-        for word, name in (("recover-refuses", "NotSupported"), ("recover-cured", "NotAttached")):
+        for word, name in (("recover-refuses", "NotSupported"), ("recover-cured", "NotAttached"), ("recover-late", "Busy")):
             if word in WORDS:
                 ready(fd, {"ok": False, "error": {"name": name, "message": "pages are lost with the key"}})
                 return 1

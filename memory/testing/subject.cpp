@@ -13,6 +13,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -176,8 +177,12 @@ class Workers {
         return bad_ ? problem_ : "ok " + std::to_string(operations_.load());
     }
     [[nodiscard]] std::uint64_t operations() const { return operations_; }
-    /// How long an operation that ended since this was asked last took, at most: in nanoseconds.
-    std::int64_t longest() { return longest_.exchange(0); }
+    /// How long an operation took, at most, in nanoseconds: of those that ended since this was asked last, and
+    /// of them the part since then.
+    std::int64_t longest() {
+        since_ = std::chrono::steady_clock::now();
+        return longest_.exchange(0);
+    }
     [[nodiscard]] std::string problem() const { return bad_ ? problem_ : "ok"; }
 
     /// Threads that verify, rewrite and discard random pages, each its own share; and one that only reads
@@ -241,7 +246,7 @@ class Workers {
             for (auto random = mix(seed); !stop_ && !bad_; random = mix(random)) {
                 const auto began = std::chrono::steady_clock::now();
                 if (once(random)) operations_.fetch_add(1, std::memory_order_relaxed);
-                const auto took = (std::chrono::steady_clock::now() - began).count();
+                const auto took = (std::chrono::steady_clock::now() - std::max(began, since_.load())).count();
                 for (auto longest = longest_.load(); took > longest && !longest_.compare_exchange_weak(longest, took);) {
                 }
             }
@@ -265,6 +270,7 @@ class Workers {
     std::atomic<bool> bad_{false};
     std::atomic<std::uint64_t> operations_{0};
     std::atomic<std::int64_t> longest_{0};
+    std::atomic<std::chrono::steady_clock::time_point> since_{};
     std::mutex mutex_;
     std::string problem_;
     std::vector<std::thread> threads_;

@@ -161,7 +161,8 @@ class ProcessCampaign:
             # One that is left in peace until the guest has been everywhere it waited for.
             manager.start(True)
             problem = subject.command("await-more 200")
-            self._outcome.paused(int(subject.command("longest").split()[1]) / 1000)
+            longest = int(subject.command("longest").split()[1]) / 1000
+            self._outcome.paused(longest)
             if problem != "ok":
                 self._wrong(problem)
                 return
