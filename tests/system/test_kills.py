@@ -2,6 +2,8 @@
 """Managers and thermoclined die by SIGKILL while a guest verifies its memory under a limit; it goes on, with every byte
 right."""
 
+from pathlib import Path
+
 import pytest
 
 from testbed.sizes import MIB
@@ -15,10 +17,16 @@ def busy(thermocline, guest):
     return guest, domain
 
 
+def managers_of(thermocline, guest):
+    """Not those of other domains on this host."""
+    directory = str(thermocline.domain_directory(guest)).encode()
+    return [pid for pid in thermocline.daemon.managers() if directory in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 def goes_on(thermocline, guest, domain, manager):
     """Another manager than `manager` serves the guest's faults, under the same limit."""
     domain.wait_for("another manager", lambda now: now["State"] == "attached"
-                    and len(thermocline.daemon.managers()) == 1 and manager not in thermocline.daemon.managers())
+                    and managers_of(thermocline, guest) not in ([], [manager]))
     guest.stop_spinning()
     guest.verify()
     figures = domain.wait_for_state("attached")
@@ -31,14 +39,14 @@ def ends_well(thermocline, guest, domain):
     guest.stop_spinning()
     guest.verify()
     domain.detach()
-    assert not thermocline.daemon.managers()
+    assert not managers_of(thermocline, guest)
     guest.verify()
 
 
 def test_a_manager_that_is_killed_again_and_again(thermocline, busy):
     guest, domain = busy
     for _ in range(4):
-        (manager,) = thermocline.daemon.managers()
+        (manager,) = managers_of(thermocline, guest)
         thermocline.kill_manager(manager)
         goes_on(thermocline, guest, domain, manager)
     ends_well(thermocline, guest, domain)
@@ -47,7 +55,7 @@ def test_a_manager_that_is_killed_again_and_again(thermocline, busy):
 def test_manager_and_thermoclined_are_killed(thermocline, busy):
     guest, _domain = busy
     for managers_first in (True, False):
-        (manager,) = thermocline.daemon.managers()
+        (manager,) = managers_of(thermocline, guest)
         if managers_first:
             thermocline.kill_manager(manager)
             thermocline.daemon.kill()
@@ -62,7 +70,7 @@ def test_manager_and_thermoclined_are_killed(thermocline, busy):
 
 def test_thermoclined_is_killed_while_a_manager_recovers(thermocline, busy):
     guest, _domain = busy
-    (manager,) = thermocline.daemon.managers()
+    (manager,) = managers_of(thermocline, guest)
     thermocline.kill_manager(manager)
     thermocline.daemon.kill()  # the recovering manager, where it was started, lives on
     thermocline.start()
