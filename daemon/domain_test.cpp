@@ -453,6 +453,21 @@ TEST_F(DomainTest, aManagerThatDiedAtTheEndOfADetachIsCuredAway) {
     EXPECT_FALSE(std::filesystem::exists(directory()));
 }
 
+TEST_F(DomainTest, aManagerThatAnEarlierDaemonHadRecoverIsFound) {
+    makeDomain();
+    ASSERT_TRUE(attach());
+    const pid_t manager = managerPid();
+    const auto socket = directory() / manager::socketFileName;
+    const auto aside = directory() / "not-listening-yet";
+    std::filesystem::rename(socket, aside);
+    const FakeManagerMood mood("recover-late");
+    restartDaemon();
+    EXPECT_EQ(domain_->state(), State::recovering);
+    std::filesystem::rename(aside, socket);
+    ASSERT_TRUE(reaches(State::attached));
+    EXPECT_EQ(managerPid(), manager);
+}
+
 TEST_F(DomainTest, aVmThatEndsWhileItIsRecoveredIsDetached) {
     environment_.recoveryPause = 1h;
     makeDomain();
