@@ -132,20 +132,23 @@ void Domain::recover(std::string why) {
     constexpr auto livesLong = 1s;
     constexpr std::chrono::milliseconds longestPause = 5s;
     if (std::chrono::steady_clock::now() - recoveredAt_ > livesLong) recoveries_ = 0;
-    spdlog::error("domain {}: {}; what the VM touches outside its RAM waits for another one, the pages are in {}",
-                  info_.name, why, environment_.runtime.domainDirectory(info_.uuid).string());
+    spdlog::error(
+        "domain {}: {}; what the VM touches outside its RAM waits for another one, the pages are in {}",
+        info_.name, why, environment_.runtime.domainDirectory(info_.uuid).string());
     if (recoveries_ >= environment_.mostRecoveries) {
         enter(State::failed,
-              fmt::format("{}, {} times within a short time; the VM waits. The managers' log says why; thermoctl "
-                          "attach {} tries again",
-                          why, recoveries_ + 1, info_.name));
+              fmt::format(
+                  "{}, {} times within a short time; the VM waits. The managers' log says why; thermoctl "
+                  "attach {} tries again",
+                  why, recoveries_ + 1, info_.name));
         if (pendingRecovery_)
             std::exchange(pendingRecovery_, nullptr)(fail(ErrorCode::processGone, stateNote_));
         return;
     }
     enter(State::recovering, std::move(why));
     if (recoveries_++ == 0) return startRecovery();
-    const auto pause = environment_.recoveryPause * (std::int64_t{1} << std::min<std::size_t>(recoveries_ - 2, 10));
+    const auto pause =
+        environment_.recoveryPause * (std::int64_t{1} << std::min<std::size_t>(recoveries_ - 2, 10));
     recovery_ = environment_.loop.after(std::min<std::chrono::milliseconds>(pause, longestPause), [this] {
         recovery_.reset();
         startRecovery();
@@ -194,9 +197,10 @@ void Domain::onRecovered(tl::expected<manager::Status, AttachFailure> ready) {
     }
     spdlog::critical("domain {}: cannot be recovered: {}", info_.name, ready.error().error.message);
     enter(State::failed,
-          fmt::format("its manager crashed, and cannot be followed by another: {}; thermoctl detach {} sets the VM "
-                      "free where no page of it is in the store, else only its end (virsh destroy) does",
-                      ready.error().error.message, info_.name));
+          fmt::format(
+              "its manager crashed, and cannot be followed by another: {}; thermoctl detach {} sets the VM "
+              "free where no page of it is in the store, else only its end (virsh destroy) does",
+              ready.error().error.message, info_.name));
     done(tl::unexpected<Error>(ready.error().error));
 }
 

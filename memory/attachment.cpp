@@ -383,8 +383,9 @@ Result<Attachment> reattach(const Footprint& footprint) {
     if (!started || *started != footprint.startTime)
         return fail(ErrorCode::processGone, fmt::format("process {} has ended", footprint.pid));
     if (findAttachedDescriptor(footprint.pid) != footprint.controlFd)
-        return fail(ErrorCode::notAttached, fmt::format("process {} does not hold descriptor {} of an attachment",
-                                                        footprint.pid, footprint.controlFd));
+        return fail(ErrorCode::notAttached,
+                    fmt::format("process {} does not hold descriptor {} of an attachment", footprint.pid,
+                                footprint.controlFd));
     for (const auto& [number, ours] : {std::pair(footprint.guestUffd, &attachment.guestUffd),
                                        std::pair(footprint.dropUffd, &attachment.dropUffd),
                                        std::pair(footprint.controlFd, &attachment.control)}) {

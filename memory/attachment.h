@@ -96,8 +96,8 @@ Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::
                           Mechanism mechanism = Mechanism::move,
                           const std::string& userfaultfdDevice = "/dev/userfaultfd");
 
-/// A process that another manager attached, which is dead by now. Needs the privileges that attach() does, and
-/// changes nothing. Errors: processGone; notAttached where it no longer holds the descriptors.
+/// A process that another manager attached, which is dead by now. Needs the privileges that attach() does,
+/// and changes nothing. Errors: processGone; notAttached where it no longer holds the descriptors.
 Result<Attachment> reattach(const Footprint& footprint);
 
 /// The last part of step 5: unmaps and closes what `footprint` lists. REQUIRES: nothing is staged or cold any

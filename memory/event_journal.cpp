@@ -95,9 +95,9 @@ Result<EventJournal> EventJournal::open(const std::string& path) {
         return fail(ErrorCode::notSupported, fmt::format("{} is of another version, or damaged", path));
     const auto& record = file.records.at(file.current);
     if (record.count > mostExtents || record.applied > mostMessages)
-        return fail(ErrorCode::notSupported,
-                    fmt::format("guest RAM is in more than {} pieces, which {} cannot hold", mostExtents,
-                                path));
+        return fail(
+            ErrorCode::notSupported,
+            fmt::format("guest RAM is in more than {} pieces, which {} cannot hold", mostExtents, path));
     return journal;
 }
 

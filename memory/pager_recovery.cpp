@@ -3,7 +3,8 @@
 // The pager takes over what a manager left that died at an arbitrary instant (SIGKILL). All that counts was
 // written down by then: the entries, the slots and the events (event_journal.h); and where a page is, the
 // kernel knows. A page is
-//   - where its entry is `absent`: absent, whatever is there. A REMOVE may have been read which the kernel has
+//   - where its entry is `absent`: absent, whatever is there. A REMOVE may have been read which the kernel
+//   has
 //     yet to carry out, so a page that is still present must not be moved (pager_fault.cpp, discard()); what
 //     the staging area or the store has of it was given up.
 //   - else, where guest RAM has it: resident. A page comes back by a copy or a move that the kernel does in
@@ -59,7 +60,8 @@ Result<Pager::Recovered> Pager::recover() {
             if (block == blocks_.size() / 2) sequencePoint("recovery-half-settled");
         }
         if (frozen_ == nullptr && pages_.count(PageState::frozen) > 0)
-            return fail(ErrorCode::notSupported, "pages in the file tier are lost with the key of the manager that died");
+            return fail(ErrorCode::notSupported,
+                        "pages in the file tier are lost with the key of the manager that died");
     }
     claimSlots(found);
     sequencePoint("recovery-claimed");
@@ -134,7 +136,8 @@ Result<std::vector<BlockMask>> Pager::populatedIn(const std::vector<AddressMap::
     return masks;
 }
 
-void Pager::settle(BlockNumber block, const BlockMask& inGuest, const BlockMask& inStaging, Recovered& found) {
+void Pager::settle(BlockNumber block, const BlockMask& inGuest, const BlockMask& inStaging,
+                   Recovered& found) {
     auto& state = blocks_[block];
     for (std::size_t i = 0; i < pagesPerBlock; ++i) {
         const auto number = firstPageOf(block) + i;
@@ -143,10 +146,13 @@ void Pager::settle(BlockNumber block, const BlockMask& inGuest, const BlockMask&
         if (entry.state() == PageState::absent) continue;
         auto now = entry;
         if (inGuest.test(i))
-            now = inMemory ? PageEntry::resident(entry.heat(), entry.slot()).asIncompressible(entry.incompressible())
-                           : PageEntry::resident();
+            now =
+                inMemory
+                    ? PageEntry::resident(entry.heat(), entry.slot()).asIncompressible(entry.incompressible())
+                    : PageEntry::resident();
         else if (inMemory && inStaging.test(i))
-            now = PageEntry::staged(entry.heat().level, entry.slot()).asIncompressible(entry.incompressible());
+            now =
+                PageEntry::staged(entry.heat().level, entry.slot()).asIncompressible(entry.incompressible());
         else if (entry.state() == PageState::resident)
             now = PageEntry::absent();  // the kernel took it without telling; as in serve()
         else if (entry.state() == PageState::staged)
@@ -174,8 +180,10 @@ void Pager::claimSlots(Recovered& found) {
         loose = true;
         if (store_.claim(entry.slot())) continue;
         ++found.lost;
-        spdlog::critical("page {} is nowhere, or its place in the store is another one's; threads that need "
-                         "it wait", number);
+        spdlog::critical(
+            "page {} is nowhere, or its place in the store is another one's; threads that need "
+            "it wait",
+            number);
         pages_.set(number, PageEntry::cold({}));
     }
     for (PageNumber number = 0; number < last; ++number) {

@@ -38,8 +38,8 @@ bool hasEnded(const UniqueFd& process) {
     return ::poll(&polled, 1, 0) > 0;
 }
 
-/// Until the agents have done what a manager asked of them that is dead. Error: processGone; notAttached where
-/// that was to leave.
+/// Until the agents have done what a manager asked of them that is dead. Error: processGone; notAttached
+/// where that was to leave.
 Result<void> awaitAgents(const Attachment& attachment) {
     constexpr auto bytes = laneCount * THERMOCLINE_LANE_BYTES;
     void* mapped = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, attachment.control.get(), 0);
@@ -102,10 +102,9 @@ Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
         removeFiles();
         return error;
     }
-    std::unique_ptr<VmMemory> vm(new VmMemory(std::move(options), std::move(*attachment),
-                                              std::move(addresses), std::move(*pages),
-                                              std::move(*journal), std::move(*store), std::move(frozen),
-                                              static_cast<thermocline_lane*>(lanes)));
+    std::unique_ptr<VmMemory> vm(new VmMemory(
+        std::move(options), std::move(*attachment), std::move(addresses), std::move(*pages),
+        std::move(*journal), std::move(*store), std::move(frozen), static_cast<thermocline_lane*>(lanes)));
     vm->withoutTier_ = std::move(withoutTier);
     const auto mechanism = vm->footprint().mechanism;
     const StagingArea area(vm->footprint().staging, vm->pages_.blocks());
@@ -119,9 +118,10 @@ Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
 
 Result<std::unique_ptr<VmMemory>> VmMemory::recover(Options options, const Footprint& footprint) {
     if (footprint.mechanism != Mechanism::move)
-        return fail(ErrorCode::notSupported,
-                    "a manager that copied pages cannot be followed by another one: which of them were about to "
-                    "be dropped died with it");
+        return fail(
+            ErrorCode::notSupported,
+            "a manager that copied pages cannot be followed by another one: which of them were about to "
+            "be dropped died with it");
     const auto events = options.stateDirectory + "/" + eventJournalFileName;
     if (::access(events.c_str(), F_OK) != 0 && errno == ENOENT)
         return fail(ErrorCode::notAttached,
@@ -135,7 +135,8 @@ Result<std::unique_ptr<VmMemory>> VmMemory::recover(Options options, const Footp
     auto addresses = journal->addressMap();
     auto pages = PageMap::open(options.stateDirectory + "/" + pageMapFileName, addresses.blocks());
     if (!pages) return tl::unexpected(pages.error());
-    auto store = ColdStore::open(options.stateDirectory + "/" + arenaFileName, addresses.blocks() * blockBytes);
+    auto store =
+        ColdStore::open(options.stateDirectory + "/" + arenaFileName, addresses.blocks() * blockBytes);
     if (!store) return tl::unexpected(store.error());
     void* lanes = ::mmap(nullptr, laneCount * THERMOCLINE_LANE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
                          attachment->control.get(), 0);
@@ -145,10 +146,9 @@ Result<std::unique_ptr<VmMemory>> VmMemory::recover(Options options, const Footp
     std::string withoutTier;
     std::unique_ptr<FrozenTier> frozen;
     if (pages->count(PageState::frozen) == 0) frozen = fileTier(options, withoutTier);
-    std::unique_ptr<VmMemory> vm(new VmMemory(std::move(options), std::move(*attachment),
-                                              std::move(addresses), std::move(*pages), std::move(*journal),
-                                              std::move(*store), std::move(frozen),
-                                              static_cast<thermocline_lane*>(lanes)));
+    std::unique_ptr<VmMemory> vm(new VmMemory(
+        std::move(options), std::move(*attachment), std::move(addresses), std::move(*pages),
+        std::move(*journal), std::move(*store), std::move(frozen), static_cast<thermocline_lane*>(lanes)));
     vm->withoutTier_ = std::move(withoutTier);
     vm->keepFiles_ = true;
     THERMOCLINE_TRY(vm->takeOver());

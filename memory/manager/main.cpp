@@ -138,15 +138,17 @@ Result<void> runManager(const Arguments& arguments, const std::function<void(con
 }
 
 /// Goes on where another manager died. On error all is as that one left it.
-Result<void> recoverManager(const Arguments& arguments, const std::function<void(const nlohmann::json&)>& ready) {
+Result<void> recoverManager(const Arguments& arguments,
+                            const std::function<void(const nlohmann::json&)>& ready) {
     const auto path = arguments.stateDirectory + "/" + attachmentFileName;
     if (!std::filesystem::exists(path))
         return fail(ErrorCode::notAttached, "no manager got so far as to write " + path);
     const auto footprint = memory::readFootprint(path);
     if (!footprint) return tl::unexpected(footprint.error());
     if (footprint->pid != arguments.pid)
-        return fail(ErrorCode::invalidArgument, fmt::format("{} is about process {}, not {}", attachmentFileName,
-                                                            footprint->pid, arguments.pid));
+        return fail(
+            ErrorCode::invalidArgument,
+            fmt::format("{} is about process {}, not {}", attachmentFileName, footprint->pid, arguments.pid));
     std::uint64_t ramBytes = 0;
     for (const auto& range : footprint->guestRam)
         ramBytes += range.bytes;
@@ -287,9 +289,10 @@ int main(int argc, char** argv) {
     runCommand->add_option("--name", arguments.name, "Name of the VM, for the log")->required();
     runCommand->add_option("--ready-fd", arguments.readyFd,
                            "Where to write one line of JSON once attached, or not");
-    runCommand->add_flag("--recover", arguments.recover,
-                         "Do not attach: go on where a manager died, with what it left in --state-dir and in the "
-                         "process");
+    runCommand->add_flag(
+        "--recover", arguments.recover,
+        "Do not attach: go on where a manager died, with what it left in --state-dir and in the "
+        "process");
     runCommand->add_option("--file-tier-dir", arguments.fileTierDirectory,
                            "Directory on a disk for what is cold for long, encrypted");
     runCommand->add_option("--file-tier-max", arguments.fileTierBytes,

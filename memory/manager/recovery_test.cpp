@@ -90,8 +90,8 @@ class Vm {
         cure();
     }
     void cure() {
-        EXPECT_EQ(ManagerChild::run({"cure", "--pid", std::to_string(subject_.pid()), "--state-dir",
-                                     manager_.directory()}),
+        EXPECT_EQ(ManagerChild::run(
+                      {"cure", "--pid", std::to_string(subject_.pid()), "--state-dir", manager_.directory()}),
                   0);
         EXPECT_TRUE(std::filesystem::is_empty(manager_.directory()));
     }
@@ -153,24 +153,22 @@ TEST_P(KilledAt, anotherManagerGoesOnAndNoByteIsWrong) {
 
 INSTANTIATE_TEST_SUITE_P(
     Points, KilledAt,
-    ::testing::Values(Point{"guest-registered", 1, false}, Point{"guest-scanned", 1, true},
-                      Point{"guest-let-go", 1, false}, Point{"agent-asked", 1, true},
-                      Point{"agent-asked", 40, false}, Point{"moved-aside-whole", 3, true, true},
-                      Point{"moved-aside", 1, false}, Point{"moved-aside", 50, false},
-                      Point{"slot-written", 20, true}, Point{"slot-written", 3000, false},
-                      Point{"entry-replaced", 700, true}, Point{"entry-replaced", 77, false},
-                      Point{"entries-published", 3, false}, Point{"block-published", 1, true, true},
-                      Point{"dropped", 1, true}, Point{"dropped", 5, false}, Point{"moved-in", 4, true},
-                      Point{"fault-served", 1, false}, Point{"fault-served", 500, true},
-                      Point{"brought-back", 2, false}, Point{"brought-back", 60, true},
-                      Point{"fresh-filled", 1, true, true}, Point{"slot-copied", 5, false},
-                      Point{"slot-moved", 20, true}, Point{"tightened", 5, false},
-                      Point{"event-read", 1, false}, Point{"event-read", 30, true},
-                      Point{"event-applied", 1, true}, Point{"event-applied", 30, false},
-                      Point{"limit-changed", 4, false}),
+    ::testing::Values(
+        Point{"guest-registered", 1, false}, Point{"guest-scanned", 1, true}, Point{"guest-let-go", 1, false},
+        Point{"agent-asked", 1, true}, Point{"agent-asked", 40, false},
+        Point{"moved-aside-whole", 3, true, true}, Point{"moved-aside", 1, false},
+        Point{"moved-aside", 50, false}, Point{"slot-written", 20, true}, Point{"slot-written", 3000, false},
+        Point{"entry-replaced", 700, true}, Point{"entry-replaced", 77, false},
+        Point{"entries-published", 3, false}, Point{"block-published", 1, true, true},
+        Point{"dropped", 1, true}, Point{"dropped", 5, false}, Point{"moved-in", 4, true},
+        Point{"fault-served", 1, false}, Point{"fault-served", 500, true}, Point{"brought-back", 2, false},
+        Point{"brought-back", 60, true}, Point{"fresh-filled", 1, true, true}, Point{"slot-copied", 5, false},
+        Point{"slot-moved", 20, true}, Point{"tightened", 5, false}, Point{"event-read", 1, false},
+        Point{"event-read", 30, true}, Point{"event-applied", 1, true}, Point{"event-applied", 30, false},
+        Point{"limit-changed", 4, false}),
     [](const auto& test) {
-        std::string name = fmt::format("{}_{}_{}", test.param.name, test.param.pass,
-                                       test.param.huge ? "huge" : "small");
+        std::string name =
+            fmt::format("{}_{}_{}", test.param.name, test.param.pass, test.param.huge ? "huge" : "small");
         std::replace(name.begin(), name.end(), '-', '_');
         return name;
     });
@@ -256,8 +254,9 @@ TEST(Recovery, isRefusedWhileAManagerLivesAndWhereNothingIsLeft) {
     vm.attach();
     ASSERT_TRUE(vm.setLimit(24 * mib));
     const auto arguments = [&](const std::string& directory) {
-        return std::vector<std::string>{"run",         "--recover", "--pid",  std::to_string(vm.subject().pid()),
-                                        "--state-dir", directory,   "--name", "second"};
+        return std::vector<std::string>{
+            "run",         "--recover", "--pid",  std::to_string(vm.subject().pid()),
+            "--state-dir", directory,   "--name", "second"};
     };
     EXPECT_EQ(ManagerChild::run(arguments(vm.manager().directory())), 1);
     EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));

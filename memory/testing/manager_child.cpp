@@ -40,7 +40,8 @@ int await(pid_t pid) {
 
 }  // namespace
 
-ManagerChild::ManagerChild(bool toKill) : executable_(toKill ? THERMOCLINE_MANAGER_TO_KILL : THERMOCLINE_MANAGER) {
+ManagerChild::ManagerChild(bool toKill)
+    : executable_(toKill ? THERMOCLINE_MANAGER_TO_KILL : THERMOCLINE_MANAGER) {
     char path[] = "/dev/shm/thermocline-test-XXXXXX";
     directory_ = ::mkdtemp(path);
 }

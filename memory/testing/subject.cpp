@@ -177,8 +177,8 @@ class Workers {
         return bad_ ? problem_ : "ok " + std::to_string(operations_.load());
     }
     [[nodiscard]] std::uint64_t operations() const { return operations_; }
-    /// How long an operation took, at most, in nanoseconds: of those that ended since this was asked last, and
-    /// of them the part since then.
+    /// How long an operation took, at most, in nanoseconds: of those that ended since this was asked last,
+    /// and of them the part since then.
     std::int64_t longest() {
         since_ = std::chrono::steady_clock::now();
         return longest_.exchange(0);
@@ -247,7 +247,8 @@ class Workers {
                 const auto began = std::chrono::steady_clock::now();
                 if (once(random)) operations_.fetch_add(1, std::memory_order_relaxed);
                 const auto took = (std::chrono::steady_clock::now() - std::max(began, since_.load())).count();
-                for (auto longest = longest_.load(); took > longest && !longest_.compare_exchange_weak(longest, took);) {
+                for (auto longest = longest_.load();
+                     took > longest && !longest_.compare_exchange_weak(longest, took);) {
                 }
             }
         });
