@@ -219,6 +219,9 @@ void Domain::cure(Done done) {
 }
 
 void Domain::clearUp() {
+    if (pendingRecovery_)
+        std::exchange(pendingRecovery_,
+                      nullptr)(fail(ErrorCode::processGone, fmt::format("domain {} has ended", info_.name)));
     if (auto removed = environment_.runtime.removeDomain(info_.uuid); !removed)
         spdlog::error("domain {}: {}", info_.name, removed.error().message);
     vmSource_.reset();
