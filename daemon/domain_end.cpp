@@ -220,8 +220,8 @@ void Domain::cure(Done done) {
 
 void Domain::clearUp() {
     if (pendingRecovery_)
-        std::exchange(pendingRecovery_,
-                      nullptr)(fail(ErrorCode::processGone, fmt::format("domain {} has ended", info_.name)));
+        std::exchange(pendingRecovery_, nullptr)(fail(
+            ErrorCode::processGone, fmt::format("nothing of domain {} is left to go on with", info_.name)));
     if (auto removed = environment_.runtime.removeDomain(info_.uuid); !removed)
         spdlog::error("domain {}: {}", info_.name, removed.error().message);
     vmSource_.reset();
