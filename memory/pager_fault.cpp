@@ -267,7 +267,7 @@ bool Pager::prefetchBlock(VmAddress address) {
         emptyFresh(faultWorker_);
         return false;
     }
-    sequencePoint("fresh-filled");
+    sequencePoint("fresh-filled-ahead");
     const auto step = moveFreshIn(faultWorker_, block, *whole);
     if (step != Step::done) return false;
     counters_.prefetchedPages.fetch_add(pagesPerBlock, std::memory_order_relaxed);
