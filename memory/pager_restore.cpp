@@ -9,6 +9,7 @@
 
 #include "memory/kernel_abi.h"
 #include "memory/pager.h"
+#include "memory/sequence_point.h"
 
 namespace thermocline::memory {
 
@@ -47,6 +48,7 @@ Step Pager::restoreWhole(BlockNumber block, VmAddress address) {
         emptyFresh(worker);
         return Step::nothing;
     }
+    sequencePoint("fresh-filled");
     const PriorityMutex::Patient layout(layout_);
     const PriorityMutex::Patient lock(shard(block));
     // What changed meanwhile (a fault, a REMOVE) makes the copy stale: an entry that is still the same was
@@ -98,6 +100,7 @@ Pager::Brought Pager::bringStored(Worker& worker, PageNumber first, VmAddress ad
         std::size_t copied = 0;
         brought.last =
             guest_.copy(address + i * pageBytes, std::span(worker.buffer).first(run * pageBytes), copied);
+        sequencePoint("brought-back");
         for (std::size_t k = 0; k < copied / pageBytes; ++k)
             cameBack(first + i + k, false);
         brought.pages += copied / pageBytes;
