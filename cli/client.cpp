@@ -267,19 +267,20 @@ Expected<memory::HeatMap> Client::heat(const DomainFigures& domain, std::uint32_
 }
 
 Expected<std::vector<HistorySample>> Client::history(const DomainFigures& domain,
-                                                     std::chrono::system_clock::time_point since,
+                                                     std::chrono::sys_seconds since,
+                                                     std::chrono::sys_seconds until,
                                                      const std::string& resolution) {
     return guarded([&] {
-        const auto seconds =
-            std::chrono::duration_cast<std::chrono::seconds>(since.time_since_epoch()).count();
+        const auto seconds = [](std::chrono::sys_seconds time) {
+            return static_cast<std::uint64_t>(std::max<std::int64_t>(time.time_since_epoch().count(), 0));
+        };
         std::vector<HistorySample> samples;
         for (const auto& row :
-             DomainProxy(*connection_, domain.path)
-                 .GetHistory(static_cast<std::uint64_t>(std::max<std::int64_t>(seconds, 0)), 0, resolution))
+             DomainProxy(*connection_, domain.path).GetHistory(seconds(since), seconds(until), resolution))
             samples.push_back({row.get<0>(), row.get<1>(), row.get<2>(), row.get<3>(), row.get<4>(),
                                row.get<5>(), row.get<6>(), row.get<7>(), row.get<8>(), row.get<9>(),
                                row.get<10>(), row.get<11>(), row.get<12>(), row.get<13>(), row.get<14>(),
-                               row.get<15>(), row.get<16>()});
+                               row.get<15>(), row.get<16>(), row.get<17>(), row.get<18>()});
         return samples;
     });
 }

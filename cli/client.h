@@ -51,6 +51,7 @@ struct HistorySample {
     std::uint64_t faults = 0, stagedFaults = 0, coldFaults = 0, zeroFaults = 0, evictedPages = 0,
                   stallNanoseconds = 0;
     double stallRatioMax = 0;
+    std::uint64_t frozen = 0, frozenFaults = 0;
     bool operator==(const HistorySample&) const = default;
 };
 
@@ -79,9 +80,9 @@ class Client {
     /// Returns when it has begun; `fileTier` tells the rest.
     Expected<void> closeFileTier(const DomainFigures& domain);
     Expected<memory::HeatMap> heat(const DomainFigures& domain, std::uint32_t pieces);
-    /// resolution: "raw", "minute", "auto".
-    Expected<std::vector<HistorySample>> history(const DomainFigures& domain,
-                                                 std::chrono::system_clock::time_point since,
+    /// since <= time < until. resolution: "raw", "minute", "auto".
+    Expected<std::vector<HistorySample>> history(const DomainFigures& domain, std::chrono::sys_seconds since,
+                                                 std::chrono::sys_seconds until,
                                                  const std::string& resolution);
 
   private:

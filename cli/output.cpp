@@ -104,12 +104,18 @@ std::string duration(std::uint64_t nanoseconds) {
     return fmt::format("{:.1f} s", value / 1e9);
 }
 
-std::string sparkline(const std::vector<double>& values) {
+std::string sparkline(const std::vector<std::optional<double>>& values) {
     constexpr std::array bars{"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
-    const double highest = values.empty() ? 0 : *std::max_element(values.begin(), values.end());
+    double highest = 0;
+    for (const auto& value : values)
+        highest = std::max(highest, value.value_or(0));
     std::string line;
-    for (const double value : values) {
-        const double share = highest > 0 ? value / highest : 0;
+    for (const auto& value : values) {
+        if (!value) {
+            line += ' ';
+            continue;
+        }
+        const double share = highest > 0 ? *value / highest : 0;
         line += bars.at(static_cast<std::size_t>(std::lround(share * (bars.size() - 1))));
     }
     return line;
@@ -215,7 +221,9 @@ nlohmann::json toJson(const HistorySample& sample) {
             {"zero_faults", sample.zeroFaults},
             {"evicted_pages", sample.evictedPages},
             {"stall_ns", sample.stallNanoseconds},
-            {"stall_ratio_max", sample.stallRatioMax}};
+            {"stall_ratio_max", sample.stallRatioMax},
+            {"frozen_bytes", sample.frozen},
+            {"frozen_faults", sample.frozenFaults}};
 }
 
 nlohmann::json toJson(const memory::Finding& finding) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -67,8 +68,8 @@ std::string proactiveText(const DomainFigures& domain);
 std::string fileTierText(const DomainFigures& domain);
 /// "9.3 ms", "1.2 s"
 std::string duration(std::uint64_t nanoseconds);
-/// One character per value, scaled from 0 to the highest. Empty for no values.
-std::string sparkline(const std::vector<double>& values);
+/// One character per value, scaled from 0 to the highest; a space where there is none. Empty for no values.
+std::string sparkline(const std::vector<std::optional<double>>& values);
 /// The table of `list` and `top`.
 std::string domainTable(const std::vector<DomainFigures>& domains, const Style& style);
 

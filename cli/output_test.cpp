@@ -39,6 +39,7 @@ TEST(Output, figuresForPeople) {
     EXPECT_EQ(sizeOrDash(1024), "1.0 KiB");
     EXPECT_EQ(sparkline({0, 7, 3.5}), "▁█▅");
     EXPECT_EQ(sparkline({0, 0}), "▁▁");
+    EXPECT_EQ(sparkline({7, std::nullopt, 7}), "█ █");
     EXPECT_EQ(sparkline({}), "");
 }
 
@@ -114,7 +115,7 @@ TEST(Output, jsonHasTheNamesOfTheProtocol) {
     EXPECT_EQ(json.at("attach_pause_us"), 7);
     EXPECT_EQ(json.at("stall_ns"), 8);
     EXPECT_EQ(json.size(), 41U);
-    EXPECT_EQ(toJson(HistorySample{}).size(), 17U);
+    EXPECT_EQ(toJson(HistorySample{}).size(), 19U);
 }
 
 TEST(Failure, everyErrorHasItsExitCode) {

@@ -29,7 +29,9 @@ DomainObject::Sample toBusSample(const db::Sample& sample) {
                                 sample.zeroFaults,
                                 sample.evictedPages,
                                 sample.stallNanoseconds,
-                                sample.stallRatioMax};
+                                sample.stallRatioMax,
+                                bytes(sample.frozen),
+                                sample.frozenFaults};
 }
 
 Result<db::Resolution> parseResolution(const std::string& text) {

@@ -25,7 +25,7 @@ class DomainObject final
     using Sample = sdbus::Struct<std::uint64_t, std::uint32_t, std::uint64_t, std::uint64_t, std::uint64_t,
                                  std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t,
                                  std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t,
-                                 std::uint64_t, double>;
+                                 std::uint64_t, double, std::uint64_t, std::uint64_t>;
 
     using Piece = sdbus::Struct<std::uint32_t, std::uint32_t, std::uint32_t, std::uint32_t>;
 

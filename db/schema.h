@@ -63,6 +63,13 @@ ALTER TABLE domain ADD COLUMN metadata_due INTEGER NOT NULL DEFAULT 0 CHECK (met
     R"sql(
 ALTER TABLE domain ADD COLUMN by_rule INTEGER NOT NULL DEFAULT 0 CHECK (by_rule IN (0, 1));
 )sql",
+    // 5 -> 6: the file tier in the history.
+    R"sql(
+ALTER TABLE history_raw ADD COLUMN frozen REAL NOT NULL DEFAULT 0;
+ALTER TABLE history_raw ADD COLUMN frozen_faults INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE history_minute ADD COLUMN frozen REAL NOT NULL DEFAULT 0;
+ALTER TABLE history_minute ADD COLUMN frozen_faults INTEGER NOT NULL DEFAULT 0;
+)sql",
 };
 
 }  // namespace thermocline::db
