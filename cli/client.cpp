@@ -90,6 +90,9 @@ DomainFigures toFigures(std::string path, const Properties& properties) {
     take(properties, "MinResidentBytes", figures.minResidentBytes);
     take(properties, "Policy", figures.policy);
     take(properties, "PolicyNote", figures.policyNote);
+    take(properties, "Priority", figures.priority);
+    take(properties, "AllotmentBytes", figures.allotmentBytes);
+    take(properties, "AllotmentNote", figures.allotmentNote);
     take(properties, "LimitMet", figures.limitMet);
     take(properties, "LimitNote", figures.limitNote);
     take(properties, "Faults", figures.faults);
@@ -119,6 +122,10 @@ auto guarded(Call call) -> Expected<decltype(call())> {
     } catch (const sdbus::Error& error) {
         return tl::unexpected<Failure>(toFailure(error));
     }
+}
+
+std::uint64_t onBus(std::chrono::sys_seconds time) {
+    return static_cast<std::uint64_t>(std::max<std::int64_t>(time.time_since_epoch().count(), 0));
 }
 
 constexpr const char* startIt = "start it: systemctl start thermoclined (or, as root: thermoclined &)";
@@ -172,10 +179,19 @@ Expected<Client> Client::connect(const std::string& bus) {
 Expected<ManagerFigures> Client::manager() {
     return guarded([&] {
         ManagerProxy proxy(*connection_);
-        ManagerFigures figures{
-            proxy.Version(), proxy.HypervisorState(), proxy.HypervisorUri(), proxy.HypervisorDetail(), {}};
+        ManagerFigures figures{proxy.Version(),
+                               proxy.HypervisorState(),
+                               proxy.HypervisorUri(),
+                               proxy.HypervisorDetail(),
+                               {},
+                               {},
+                               {},
+                               0};
         try {
             figures.configurationNote = proxy.ConfigurationNote();
+            figures.budget = proxy.Budget();
+            figures.budgetNote = proxy.BudgetNote();
+            figures.keepFreeBytes = proxy.KeepFreeBytes();
         } catch (const sdbus::Error& /*older*/) {  // a daemon that has no such property yet
         }
         return figures;
@@ -188,6 +204,31 @@ Expected<std::vector<memory::Finding>> Client::doctor() {
         for (const auto& finding : ManagerProxy(*connection_).Doctor())
             findings.push_back({finding.get<0>(), finding.get<1>(), finding.get<2>(), finding.get<3>()});
         return findings;
+    });
+}
+
+Expected<void> Client::setBudget(const std::string& budget, std::uint64_t keepFreeBytes) {
+    return guarded([&] { ManagerProxy(*connection_).SetBudget(budget, keepFreeBytes); });
+}
+
+Expected<PlanFigures> Client::plan(const std::string& budget, std::uint64_t keepFreeBytes) {
+    return guarded([&] {
+        auto [available, used, need, note, rows] = ManagerProxy(*connection_).Plan(budget, keepFreeBytes);
+        PlanFigures plan{available, used, need, std::move(note), {}};
+        for (const auto& row : rows)
+            plan.vms.push_back({row.get<0>(), row.get<1>(), row.get<2>(), row.get<3>(), row.get<4>(),
+                                row.get<5>(), row.get<6>(), row.get<7>(), row.get<8>()});
+        return plan;
+    });
+}
+
+Expected<std::vector<DecisionRow>> Client::decisions(std::chrono::sys_seconds since,
+                                                     std::chrono::sys_seconds until) {
+    return guarded([&] {
+        std::vector<DecisionRow> decisions;
+        for (const auto& row : ManagerProxy(*connection_).GetDecisions(onBus(since), onBus(until)))
+            decisions.push_back({row.get<0>(), row.get<1>(), row.get<2>(), row.get<3>(), row.get<4>()});
+        return decisions;
     });
 }
 
@@ -251,6 +292,10 @@ Expected<void> Client::setProactive(const DomainFigures& domain, double maxStall
     return guarded([&] { DomainProxy(*connection_, domain.path).SetProactive(maxStall, minResidentBytes); });
 }
 
+Expected<void> Client::setPriority(const DomainFigures& domain, std::uint32_t priority) {
+    return guarded([&] { DomainProxy(*connection_, domain.path).SetPriority(priority); });
+}
+
 Expected<void> Client::closeFileTier(const DomainFigures& domain) {
     return guarded([&] { DomainProxy(*connection_, domain.path).CloseFileTier(); });
 }
@@ -271,12 +316,9 @@ Expected<std::vector<HistorySample>> Client::history(const DomainFigures& domain
                                                      std::chrono::sys_seconds until,
                                                      const std::string& resolution) {
     return guarded([&] {
-        const auto seconds = [](std::chrono::sys_seconds time) {
-            return static_cast<std::uint64_t>(std::max<std::int64_t>(time.time_since_epoch().count(), 0));
-        };
         std::vector<HistorySample> samples;
         for (const auto& row :
-             DomainProxy(*connection_, domain.path).GetHistory(seconds(since), seconds(until), resolution))
+             DomainProxy(*connection_, domain.path).GetHistory(onBus(since), onBus(until), resolution))
             samples.push_back({row.get<0>(), row.get<1>(), row.get<2>(), row.get<3>(), row.get<4>(),
                                row.get<5>(), row.get<6>(), row.get<7>(), row.get<8>(), row.get<9>(),
                                row.get<10>(), row.get<11>(), row.get<12>(), row.get<13>(), row.get<14>(),

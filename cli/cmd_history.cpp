@@ -90,6 +90,11 @@ Expected<ExitCode> show(const Common& common, const Arguments& arguments) {
     auto samples = target->client.history(target->domain, period->since, period->until, arguments.resolution);
     if (!samples) return tl::unexpected<Failure>(samples.error());
     const auto& name = target->domain.name;
+    auto decisions = target->client.decisions(period->since, period->until);
+    if (!decisions) return tl::unexpected<Failure>(decisions.error());
+    std::erase_if(*decisions, [&](const DecisionRow& decision) {
+        return !decision.uuid.empty() && decision.uuid != target->domain.uuid;
+    });
     const auto viewOf = [&](std::size_t columns) {
         return historyView(name, *samples, period->since, period->until,
                            period->step.value_or(chosenStep(*period, *samples, columns)));
@@ -109,7 +114,10 @@ Expected<ExitCode> show(const Common& common, const Arguments& arguments) {
         auto list = nlohmann::json::array();
         for (const auto& sample : wanted)
             list.push_back(toJson(sample));
-        printJson({{"name", name}, {"uuid", target->domain.uuid}, {"samples", list}});
+        auto why = nlohmann::json::array();
+        for (const auto& decision : *decisions)
+            why.push_back(toJson(decision));
+        printJson({{"name", name}, {"uuid", target->domain.uuid}, {"samples", list}, {"decisions", why}});
         return ExitCode::ok;
     }
     if (!arguments.plot.empty()) {
@@ -127,6 +135,14 @@ Expected<ExitCode> show(const Common& common, const Arguments& arguments) {
         fmt::print("{}", historyTable(viewOf(tableRows), style));
     else
         fmt::print("{}", historyText(viewOf(sparkColumns()), style));
+    // The newest; all of them are in the JSON.
+    constexpr std::size_t mostDecisions = 10;
+    const auto begin = decisions->size() - std::min(decisions->size(), mostDecisions);
+    if (!decisions->empty())
+        fmt::print(
+            "\nDecisions about the host's budget ({} of {}):\n{}", decisions->size() - begin,
+            decisions->size(),
+            decisionsText({decisions->begin() + static_cast<std::ptrdiff_t>(begin), decisions->end()}));
     return ExitCode::ok;
 }
 

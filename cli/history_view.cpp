@@ -231,6 +231,17 @@ std::string historyTable(const HistoryView& view, const Style& style) {
     return table.render(style);
 }
 
+std::string decisionsText(const std::vector<DecisionRow>& decisions) {
+    const auto say = [](std::uint64_t bytes) { return bytes == 0 ? "not bound" : formatByteSize(bytes); };
+    std::string text;
+    for (const auto& decision : decisions)
+        text += decision.uuid.empty()
+                    ? fmt::format("{}  host: {}\n", timeText(decision.time), decision.reason)
+                    : fmt::format("{}  {} -> {}: {}\n", timeText(decision.time), say(decision.before),
+                                  say(decision.after), decision.reason);
+    return text;
+}
+
 std::string historyCsv(const std::vector<HistorySample>& samples) {
     std::string text;
     const auto names = toJson(HistorySample{});

@@ -53,6 +53,8 @@ std::string historyTable(const HistoryView& view, const Style& style);
 /// A line of names, those of the JSON, and one per sample; "\r\n" as RFC 4180 wants it.
 std::string historyCsv(const std::vector<HistorySample>& samples);
 
+/// A line per decision about the domain, or the host: when, from what to what, and why. "" for none.
+std::string decisionsText(const std::vector<DecisionRow>& decisions);
 /// Those of the view's samples that there are.
 std::vector<HistorySample> knownSamples(const HistoryView& view);
 /// "2026-11-24 14:30:05"

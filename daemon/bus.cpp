@@ -30,6 +30,12 @@ void sendIfPossible(const std::function<void()>& emit) {
     }
 }
 
+std::chrono::sys_seconds timeOnBus(std::uint64_t seconds) {
+    constexpr std::uint64_t farFuture = 1ULL << 40;
+    return std::chrono::sys_seconds(
+        std::chrono::seconds(static_cast<std::int64_t>(std::min(seconds, farFuture))));
+}
+
 sdbus::Error toBusError(const Error& error) {
     return {fmt::format("{}.Error.{}", Bus::name, errorName(error.code)), error.message};
 }
@@ -139,6 +145,10 @@ void Bus::emitChanges() {
     changes_.reset();
     for (const auto& [uuid, object] : domains_)
         object->emitChanges();
+}
+
+void Bus::budgetChanged() {
+    manager_->budgetChanged();
 }
 
 void Bus::hypervisorChanged() {

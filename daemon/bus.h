@@ -3,6 +3,7 @@
 
 #include <sdbus-c++/sdbus-c++.h>
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -41,6 +42,7 @@ class Bus : public Daemon::Observer {
     void domainRemoved(Domain& domain) override;
     void domainChanged(Domain& domain) override;
     void hypervisorChanged() override;
+    void budgetChanged() override;
 
   private:
     Bus(EventLoop& loop, std::unique_ptr<sdbus::IConnection> connection);
@@ -64,6 +66,9 @@ class Bus : public Daemon::Observer {
 /// Runs `emit`, which sends signals. They are lost with the
 /// connection, which is told elsewhere, and no reason to fail.
 void sendIfPossible(const std::function<void()>& emit);
+/// Seconds since the epoch, as they come over the bus; far more than any clock will say is cut, so that
+/// arithmetic with it stays defined.
+std::chrono::sys_seconds timeOnBus(std::uint64_t seconds);
 /// An error as it goes over the bus: org.thermocline1.Error.<name> with the message.
 sdbus::Error toBusError(const Error& error);
 /// /org/thermocline1/domain/<uuid with '-' as '_'>

@@ -37,6 +37,8 @@ struct DomainEnvironment {
         setOvercommit{};
     /// The rule for a domain for which nobody has said anything; empty: there are none.
     std::function<std::optional<DomainRules::Match>(const DomainInfo&)> rule{};
+    /// Whether the host has a budget; empty: it has none.
+    std::function<bool()> budgeted{};
 };
 
 }  // namespace thermocline

@@ -42,14 +42,6 @@ Result<db::Resolution> parseResolution(const std::string& text) {
                 fmt::format("\"{}\" is not a resolution; use raw, minute or auto", text));
 }
 
-/// Seconds since the epoch; far more than any clock will
-/// say is cut, so that arithmetic with it stays defined.
-std::chrono::sys_seconds toTime(std::uint64_t seconds) {
-    constexpr std::uint64_t farFuture = 1ULL << 40;
-    return std::chrono::sys_seconds(
-        std::chrono::seconds(static_cast<std::int64_t>(std::min(seconds, farFuture))));
-}
-
 }  // namespace
 
 DomainObject::DomainObject(sdbus::IConnection& connection, PendingCalls& calls, Daemon& daemon,
@@ -95,6 +87,9 @@ DomainObject::Values DomainObject::values() {
             {"PolicyNote", PolicyNote()},
             {"ProactiveMaxStall", ProactiveMaxStall()},
             {"MinResidentBytes", MinResidentBytes()},
+            {"Priority", std::uint64_t{Priority()}},
+            {"AllotmentBytes", AllotmentBytes()},
+            {"AllotmentNote", AllotmentNote()},
             {"Faults", Faults()},
             {"StagedFaults", StagedFaults()},
             {"ColdFaults", ColdFaults()},
@@ -144,6 +139,10 @@ void DomainObject::SetProactive(sdbus::Result<>&& result, double maxStall, std::
     domain_.setProactive(maxStall, minResidentBytes, calls_.take(std::move(result)));
 }
 
+void DomainObject::SetPriority(sdbus::Result<>&& result, std::uint32_t priority) {
+    domain_.setPriority(priority, calls_.take(std::move(result)));
+}
+
 void DomainObject::CloseFileTier(sdbus::Result<>&& result) {
     domain_.closeFileTier(calls_.take(std::move(result)));
 }
@@ -165,8 +164,8 @@ std::vector<DomainObject::Sample> DomainObject::GetHistory(const std::uint64_t& 
     const auto parsed = parseResolution(resolution);
     if (!parsed) throw toBusError(parsed.error());
     // The second that runs is not over, but what is known of it is wanted too.
-    const auto end = until == 0 ? db::systemNow() + std::chrono::seconds(1) : toTime(until);
-    const auto samples = daemon_.history().query(domain_.uuid(), toTime(since), end, *parsed);
+    const auto end = until == 0 ? db::systemNow() + std::chrono::seconds(1) : timeOnBus(until);
+    const auto samples = daemon_.history().query(domain_.uuid(), timeOnBus(since), end, *parsed);
     if (!samples) throw toBusError(samples.error());
     std::vector<Sample> result;
     result.reserve(samples->size());
@@ -264,6 +263,15 @@ bool DomainObject::LimitMet() {
 }
 std::string DomainObject::LimitNote() {
     return domain_.limitNote();
+}
+std::uint32_t DomainObject::Priority() {
+    return domain_.priority();
+}
+std::uint64_t DomainObject::AllotmentBytes() {
+    return domain_.allotment();
+}
+std::string DomainObject::AllotmentNote() {
+    return domain_.allotment() == 0 ? std::string() : domain_.allotmentNote();
 }
 std::uint64_t DomainObject::Faults() {
     return domain_.status().faults;

@@ -48,6 +48,7 @@ class DomainObject final
     void SetLimit(sdbus::Result<>&& result, std::uint64_t bytes) override;
     void ClearLimit(sdbus::Result<>&& result) override;
     void SetProactive(sdbus::Result<>&& result, double maxStall, std::uint64_t minResidentBytes) override;
+    void SetPriority(sdbus::Result<>&& result, std::uint32_t priority) override;
     void CloseFileTier(sdbus::Result<>&& result) override;
     void GetHeat(sdbus::Result<std::uint64_t, std::vector<Piece>>&& result, std::uint32_t pieces) override;
     std::vector<Sample> GetHistory(const std::uint64_t& since, const std::uint64_t& until,
@@ -83,6 +84,9 @@ class DomainObject final
     std::uint64_t MinResidentBytes() override;
     bool LimitMet() override;
     std::string LimitNote() override;
+    std::uint32_t Priority() override;
+    std::uint64_t AllotmentBytes() override;
+    std::string AllotmentNote() override;
     std::uint64_t Faults() override;
     std::uint64_t StagedFaults() override;
     std::uint64_t ColdFaults() override;

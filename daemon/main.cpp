@@ -66,6 +66,7 @@ ExitCode run(const Options& options) {
     if (!parts.fileTier.directory.empty())
         parts.fileTier.directory = std::filesystem::absolute(parts.fileTier.directory);
     parts.policy = options.policy;
+    parts.budget = options.budget;
     parts.configDirectory = std::filesystem::absolute(options.configDirectory);
     parts.mechanism = memory::mechanismFromName(options.mechanism);
     parts.probeGuest = [mechanism = parts.mechanism](pid_t pid) {

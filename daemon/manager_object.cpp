@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "daemon/bus.h"
+#include "daemon/host_budget.h"
 
 namespace thermocline {
 
@@ -39,6 +40,13 @@ void ManagerObject::hypervisorChanged() {
     });
 }
 
+void ManagerObject::budgetChanged() {
+    sendIfPossible([&] {
+        emitPropertiesChangedSignal(Manager_adaptor::INTERFACE_NAME,
+                                    {"Budget", "KeepFreeBytes", "BudgetNote"});
+    });
+}
+
 std::vector<sdbus::ObjectPath> ManagerObject::ListDomains() {
     return Domains();
 }
@@ -70,6 +78,55 @@ void ManagerObject::ReloadConfiguration() {
     if (const auto reloaded = daemon_.reloadConfiguration(); !reloaded) throw toBusError(reloaded.error());
 }
 
+void ManagerObject::SetBudget(const std::string& budget, const std::uint64_t& keepFree) {
+    std::optional<db::HostBudget> wanted;
+    if (!budget.empty()) {
+        const auto parsed = parseHostBudget(budget, keepFree);
+        if (!parsed) throw toBusError(parsed.error());
+        wanted = *parsed;
+    }
+    if (const auto set = daemon_.arbiter().setBudget(wanted); !set) throw toBusError(set.error());
+}
+
+std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, std::string, std::vector<ManagerObject::PlannedVm>>
+ManagerObject::Plan(const std::string& budget, const std::uint64_t& keepFree) {
+    const auto asked = budget.empty() ? Result<db::HostBudget>(daemon_.arbiter().budget())
+                                      : parseHostBudget(budget, keepFree);
+    if (!asked) throw toBusError(asked.error());
+    const auto plan = daemon_.arbiter().plan(*asked);
+    if (!plan) throw toBusError(plan.error());
+    std::vector<PlannedVm> rows;
+    for (std::size_t i = 0; i < plan->vms.size(); ++i) {
+        const auto& vm = plan->inputs.at(i);
+        const auto& allotment = plan->vms[i];
+        const auto domain = daemon_.findByUuid(vm.uuid);
+        rows.emplace_back(domainPath(vm.uuid), domain ? (*domain)->name() : vm.uuid, vm.priority, vm.floor,
+                          vm.need, vm.used, vm.allotment, allotment.bytes, allotment.reason);
+    }
+    return {plan->budget, plan->used, plan->need, plan->note, std::move(rows)};
+}
+
+std::vector<ManagerObject::Decision> ManagerObject::GetDecisions(const std::uint64_t& since,
+                                                                 const std::uint64_t& until) {
+    const auto end = until == 0 ? db::systemNow() + std::chrono::seconds(1) : timeOnBus(until);
+    const auto decisions = daemon_.arbiter().decisions().query(timeOnBus(since), end);
+    if (!decisions) throw toBusError(decisions.error());
+    std::vector<Decision> rows;
+    for (const auto& decision : *decisions)
+        rows.emplace_back(static_cast<std::uint64_t>(decision.time.time_since_epoch().count()), decision.uuid,
+                          decision.before, decision.after, decision.reason);
+    return rows;
+}
+
+std::string ManagerObject::Budget() {
+    return formatHostBudget(daemon_.arbiter().budget());
+}
+std::uint64_t ManagerObject::KeepFreeBytes() {
+    return daemon_.arbiter().budget().keepFree;
+}
+std::string ManagerObject::BudgetNote() {
+    return daemon_.arbiter().note();
+}
 std::string ManagerObject::ConfigurationNote() {
     return daemon_.configurationNote();
 }

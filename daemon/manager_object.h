@@ -24,13 +24,25 @@ class ManagerObject final
     void domainAdded(const sdbus::ObjectPath& path);
     void domainRemoved(const sdbus::ObjectPath& path);
     void hypervisorChanged();
+    void budgetChanged();
 
   private:
+    using PlannedVm = sdbus::Struct<sdbus::ObjectPath, std::string, std::uint32_t, std::uint64_t,
+                                    std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t, std::string>;
+    using Decision = sdbus::Struct<std::uint64_t, std::string, std::uint64_t, std::uint64_t, std::string>;
+
     std::vector<sdbus::ObjectPath> ListDomains() override;
     sdbus::ObjectPath LookupByName(const std::string& name) override;
     sdbus::ObjectPath LookupByUuid(const std::string& uuid) override;
     std::vector<sdbus::Struct<std::string, bool, std::string, std::string>> Doctor() override;
     void ReloadConfiguration() override;
+    void SetBudget(const std::string& budget, const std::uint64_t& keepFree) override;
+    std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, std::string, std::vector<PlannedVm>> Plan(
+        const std::string& budget, const std::uint64_t& keepFree) override;
+    std::vector<Decision> GetDecisions(const std::uint64_t& since, const std::uint64_t& until) override;
+    std::string Budget() override;
+    std::uint64_t KeepFreeBytes() override;
+    std::string BudgetNote() override;
     std::string Version() override;
     std::string ConfigurationNote() override;
     std::string HypervisorState() override;

@@ -7,6 +7,7 @@
 
 #include "daemon/file_tier.h"
 #include "daemon/policy_file.h"
+#include "db/budget_store.h"
 
 namespace thermocline {
 
@@ -30,6 +31,7 @@ struct Options {
     std::filesystem::path manager;  ///< found beside our own executable or in libexec where not given
     FileTier fileTier;
     PolicyFile policy;
+    db::HostBudget budget;
     std::string mechanism = "auto";  ///< or a name of memory/mechanism.h
     std::string logLevel = "info";
 };

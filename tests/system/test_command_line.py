@@ -58,7 +58,7 @@ def test_doctor_finds_this_host_and_the_guest_able(thermocline, guest):
 
 
 def test_help_shows_examples():
-    for command in ("list", "status", "attach", "detach", "limit", "proactive", "file-tier", "heat", "history", "top",
+    for command in ("list", "status", "attach", "detach", "limit", "proactive", "priority", "budget", "plan", "file-tier", "heat", "history", "top",
                     "doctor"):
         result = subprocess.run([binary("thermoctl"), command, "--help"], capture_output=True, text=True, timeout=10,
                                 check=False)
