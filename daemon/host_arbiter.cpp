@@ -134,11 +134,13 @@ void HostArbiter::apply(const std::vector<Vm>& vms) {
         made.push_back({{}, allotment.uuid, vms[i].allotment, allotment.bytes, allotment.reason});
         outside_.allot(allotment.uuid, allotment.bytes, allotment.reason);
     }
+    available_ = division.budget;
     record(made);
     say(division.note);
 }
 
 void HostArbiter::release() {
+    available_ = 0;
     std::vector<db::Decision> made;
     for (const auto& vm : outside_.vms()) {
         if (vm.allotment == 0) continue;

@@ -53,6 +53,8 @@ class HostArbiter {
     [[nodiscard]] const db::HostBudget& budget() const { return budget_; }
     /// How the budget came about and what does not work out, for a person. Empty where there is none.
     [[nodiscard]] const std::string& note() const { return note_; }
+    /// What the budget had to give out when it was looked at last; 0: there is none.
+    [[nodiscard]] std::uint64_t available() const { return available_; }
     /// Remembered; nullopt forgets it, and the configured one holds again. databaseError: nothing has
     /// changed.
     Result<void> setBudget(const std::optional<db::HostBudget>& budget);
@@ -82,6 +84,7 @@ class HostArbiter {
     std::map<std::string, MemoryNeed> needs_;
     PressureRelief relief_;
     std::string note_;
+    std::uint64_t available_ = 0;
     bool failing_ = false;
     EventLoop::Source timer_;
     std::unique_ptr<HostPressure> pressure_;

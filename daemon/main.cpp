@@ -14,6 +14,7 @@
 #include "daemon/event_loop.h"
 #include "daemon/libvirt_hypervisor.h"
 #include "daemon/logging.h"
+#include "daemon/metrics_exporter.h"
 #include "daemon/options.h"
 #include "daemon/runtime_directory.h"
 #include "db/database.h"
@@ -73,6 +74,14 @@ ExitCode run(const Options& options) {
         return memory::probeGuest(pid, mechanism);
     };
     Daemon daemon(std::move(parts));
+    std::unique_ptr<MetricsExporter> metrics;
+    if (options.metrics) {
+        auto serving = MetricsExporter::serve(loop, daemon, *options.metrics);
+        if (!serving) return report(serving.error(), ExitCode::failure);
+        metrics = std::move(*serving);
+        spdlog::info("metrics at http://{}/metrics{}", options.metrics->text(),
+                     options.metrics->loopback() ? "" : "; whoever can reach it reads them");
+    }
     ExitCode code = ExitCode::ok;
     const auto published = (*bus)->publish(daemon, options.connect, [&] {
         code = ExitCode::busUnavailable;

@@ -94,6 +94,19 @@ void addPolicyOptions(CLI::App& app, PolicyFile& policy) {
         ->needs(file);
 }
 
+void addMetricsOption(CLI::App& app, std::optional<MetricsAddress>& address) {
+    const auto take = [&address](const std::string& text) {
+        const auto parsed = parseMetricsAddress(text);
+        if (!parsed) throw CLI::ValidationError("--metrics", parsed.error().message);
+        address = *parsed;
+    };
+    app.add_option_function<std::string>("--metrics", take,
+                                         "serve metrics to Prometheus at this port of the loopback, or at "
+                                         "ADDRESS:PORT (docs/metrics.md; default: "
+                                         "nothing listens)")
+        ->type_name("[ADDRESS:]PORT");
+}
+
 void addBudgetOptions(CLI::App& app, db::HostBudget& budget) {
     const auto take = [&budget](const std::string& text) {
         const auto parsed = parseHostBudget(text, budget.keepFree);
@@ -144,6 +157,7 @@ std::variant<Options, ExitCode> parseOptions(int argc, char** argv) {
     addFileTierOptions(app, options.fileTier);
     addPolicyOptions(app, options.policy);
     addBudgetOptions(app, options.budget);
+    addMetricsOption(app, options.metrics);
     app.add_option(
            "--mechanism", options.mechanism,
            "how pages are taken out of the RAM of VMs that are attached from now on: auto is the best "

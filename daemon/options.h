@@ -2,10 +2,12 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <variant>
 
 #include "daemon/file_tier.h"
+#include "daemon/metrics_address.h"
 #include "daemon/policy_file.h"
 #include "db/budget_store.h"
 
@@ -32,7 +34,8 @@ struct Options {
     FileTier fileTier;
     PolicyFile policy;
     db::HostBudget budget;
-    std::string mechanism = "auto";  ///< or a name of memory/mechanism.h
+    std::optional<MetricsAddress> metrics;  ///< none: nothing listens
+    std::string mechanism = "auto";         ///< or a name of memory/mechanism.h
     std::string logLevel = "info";
 };
 
