@@ -144,8 +144,7 @@ Failure toFailure(const sdbus::Error& error) {
                 ours, message};
     }
     if (name == "org.freedesktop.DBus.Error.AccessDenied")
-        return {ExitCode::failure, "PermissionDenied",
-                fmt::format("{}; run thermoctl as root, or add yourself to the group libvirt", message)};
+        return {ExitCode::failure, "PermissionDenied", fmt::format("{}; run thermoctl as root", message)};
     if (name == "org.freedesktop.DBus.Error.UnknownObject" ||
         name == "org.freedesktop.DBus.Error.UnknownMethod")
         return {ExitCode::noSuchDomain, "NoSuchDomain", "the domain is gone"};

@@ -243,17 +243,17 @@ std::string decisionsText(const std::vector<DecisionRow>& decisions) {
 }
 
 std::string historyCsv(const std::vector<HistorySample>& samples) {
-    std::string text;
-    const auto names = toJson(HistorySample{});
-    for (const auto& [name, value] : names.items())
-        text += (text.empty() ? "" : ",") + name;
-    text += "\r\n";
+    std::vector<std::string> names{"time", "span"};
+    const auto all = toJson(HistorySample{});
+    for (const auto& [name, value] : all.items())
+        if (name != "time" && name != "span") names.push_back(name);
+    std::string text = fmt::format("{}\n", fmt::join(names, ","));
     for (const auto& sample : samples) {
-        std::string row;
         const auto json = toJson(sample);
-        for (const auto& [name, value] : json.items())
-            row += (row.empty() ? "" : ",") + value.dump();
-        text += row + "\r\n";
+        std::vector<std::string> row;
+        for (const auto& name : names)
+            row.push_back(json.at(name).dump());
+        text += fmt::format("{}\n", fmt::join(row, ","));
     }
     return text;
 }

@@ -50,7 +50,7 @@ HistoryView historyView(std::string domain, const std::vector<HistorySample>& sa
 std::string historyText(const HistoryView& view, const Style& style);
 /// A row per step that something is known of.
 std::string historyTable(const HistoryView& view, const Style& style);
-/// A line of names, those of the JSON, and one per sample; "\r\n" as RFC 4180 wants it.
+/// A line of names, those of the JSON (time and span first), and one per sample.
 std::string historyCsv(const std::vector<HistorySample>& samples);
 
 /// A line per decision about the domain, or the host: when, from what to what, and why. "" for none.

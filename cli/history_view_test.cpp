@@ -160,7 +160,7 @@ TEST(HistoryText, hasALineForEachFigure) {
 
 TEST(HistoryCsv, hasANameForEachColumn) {
     const auto csv = historyCsv(twoSamples());
-    const auto header = csv.substr(0, csv.find("\r\n"));
+    const auto header = csv.substr(0, csv.find('\n'));
     EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 3);
     std::vector<std::string> names;
     std::size_t residentColumn = 0;
@@ -170,8 +170,9 @@ TEST(HistoryCsv, hasANameForEachColumn) {
         names.push_back(header.substr(begin, end - begin));
         begin = end + 1;
     }
+    EXPECT_TRUE(header.starts_with("time,span,"));
     EXPECT_EQ(names.size(), toJson(HistorySample{}).size());
-    std::string row = csv.substr(header.size() + 2);
+    std::string row = csv.substr(header.size() + 1);
     for (std::size_t i = 0; i < residentColumn; ++i)
         row = row.substr(row.find(',') + 1);
     EXPECT_EQ(row.substr(0, row.find(',')), "2048");

@@ -61,7 +61,7 @@ Result<std::unique_ptr<Bus>> Bus::connect(EventLoop& loop, const std::string& ad
 }
 
 Bus::Bus(EventLoop& loop, std::unique_ptr<sdbus::IConnection> connection)
-    : loop_(loop), connection_(std::move(connection)) {
+    : loop_(loop), connection_(std::move(connection)), authorizer_(*connection_) {
     const auto poll = connection_->getEventLoopPollData();
     // The events of poll(2) and epoll(7) have the same values.
     socketSource_ =
@@ -105,7 +105,7 @@ Result<void> Bus::publish(Daemon& daemon, const std::string& hypervisorUri, Even
     daemon_ = &daemon;
     onLost_ = std::move(onLost);
     try {
-        manager_ = std::make_unique<ManagerObject>(*connection_, daemon, hypervisorUri);
+        manager_ = std::make_unique<ManagerObject>(*connection_, calls_, authorizer_, daemon, hypervisorUri);
         connection_->requestName(name);
     } catch (const sdbus::Error& error) {
         if (error.getName() == "System.Error.EEXIST" ||
@@ -123,7 +123,8 @@ Result<void> Bus::publish(Daemon& daemon, const std::string& hypervisorUri, Even
 }
 
 void Bus::domainAdded(Domain& domain) {
-    domains_[domain.uuid()] = std::make_unique<DomainObject>(*connection_, calls_, *daemon_, domain);
+    domains_[domain.uuid()] =
+        std::make_unique<DomainObject>(*connection_, calls_, authorizer_, *daemon_, domain);
     manager_->domainAdded(domainPath(domain.uuid()));
 }
 

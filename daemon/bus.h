@@ -10,6 +10,7 @@
 #include <string>
 
 #include "common/error.h"
+#include "daemon/authorizer.h"
 #include "daemon/daemon.h"
 #include "daemon/event_loop.h"
 #include "daemon/pending_calls.h"
@@ -59,6 +60,7 @@ class Bus : public Daemon::Observer {
     EventLoop::Source changes_;  ///< signals that are due
     Daemon* daemon_ = nullptr;
     PendingCalls calls_;
+    Authorizer authorizer_;  ///< before the objects, which its answers are for
     std::unique_ptr<ManagerObject> manager_;
     std::map<std::string, std::unique_ptr<DomainObject>> domains_;  ///< by UUID
 };

@@ -44,10 +44,11 @@ Result<db::Resolution> parseResolution(const std::string& text) {
 
 }  // namespace
 
-DomainObject::DomainObject(sdbus::IConnection& connection, PendingCalls& calls, Daemon& daemon,
-                           Domain& domain)
+DomainObject::DomainObject(sdbus::IConnection& connection, PendingCalls& calls, Authorizer& authorizer,
+                           Daemon& daemon, Domain& domain)
     : AdaptorInterfaces(connection, domainPath(domain.uuid())),
       calls_(calls),
+      authorizer_(authorizer),
       daemon_(daemon),
       domain_(domain) {
     registerAdaptor();
@@ -115,36 +116,54 @@ void DomainObject::emitChanges() {
     sendIfPossible([&] { emitPropertiesChangedSignal(Domain_adaptor::INTERFACE_NAME, changed); });
 }
 
-void DomainObject::Attach(sdbus::Result<>&& result) {
+void DomainObject::change(sdbus::Result<>&& result, Work work) {
     auto done = calls_.take(std::move(result));
-    // Whether a domain that is not attached runs is libvirt's to say; everything else is known without it.
-    if (domain_.idle())
-        if (auto available = daemon_.checkHypervisor(); !available) return done(available);
-    domain_.attach(std::move(done));
+    authorizer_.check(senderOf(getObject()), Authorizer::Action::manageDomain, ownerOf(domain_.pid()),
+                      {{"domain", domain_.name()}, {"uuid", domain_.uuid()}},
+                      [alive = std::weak_ptr<bool>(alive_), work = std::move(work),
+                       done = std::move(done)](Result<void> allowed) mutable {
+                          if (!allowed) return done(std::move(allowed));
+                          if (alive.expired())
+                              return done(fail(ErrorCode::noSuchDomain, "the domain is gone meanwhile"));
+                          work(std::move(done));
+                      });
+}
+
+void DomainObject::Attach(sdbus::Result<>&& result) {
+    change(std::move(result), [this](Domain::Done done) {
+        // Whether a domain that is not attached runs is libvirt's to say; everything else is known without
+        // it.
+        if (domain_.idle())
+            if (auto available = daemon_.checkHypervisor(); !available) return done(available);
+        domain_.attach(std::move(done));
+    });
 }
 
 void DomainObject::Detach(sdbus::Result<>&& result) {
-    domain_.detach(calls_.take(std::move(result)));
+    change(std::move(result), [this](Domain::Done done) { domain_.detach(std::move(done)); });
 }
 
 void DomainObject::SetLimit(sdbus::Result<>&& result, std::uint64_t bytes) {
-    domain_.setLimit(bytes, calls_.take(std::move(result)));
+    change(std::move(result), [this, bytes](Domain::Done done) { domain_.setLimit(bytes, std::move(done)); });
 }
 
 void DomainObject::ClearLimit(sdbus::Result<>&& result) {
-    domain_.clearLimit(calls_.take(std::move(result)));
+    change(std::move(result), [this](Domain::Done done) { domain_.clearLimit(std::move(done)); });
 }
 
 void DomainObject::SetProactive(sdbus::Result<>&& result, double maxStall, std::uint64_t minResidentBytes) {
-    domain_.setProactive(maxStall, minResidentBytes, calls_.take(std::move(result)));
+    change(std::move(result), [this, maxStall, minResidentBytes](Domain::Done done) {
+        domain_.setProactive(maxStall, minResidentBytes, std::move(done));
+    });
 }
 
 void DomainObject::SetPriority(sdbus::Result<>&& result, std::uint32_t priority) {
-    domain_.setPriority(priority, calls_.take(std::move(result)));
+    change(std::move(result),
+           [this, priority](Domain::Done done) { domain_.setPriority(priority, std::move(done)); });
 }
 
 void DomainObject::CloseFileTier(sdbus::Result<>&& result) {
-    domain_.closeFileTier(calls_.take(std::move(result)));
+    change(std::move(result), [this](Domain::Done done) { domain_.closeFileTier(std::move(done)); });
 }
 
 void DomainObject::GetHeat(sdbus::Result<std::uint64_t, std::vector<Piece>>&& result, std::uint32_t pieces) {

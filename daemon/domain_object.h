@@ -4,11 +4,14 @@
 #include <sdbus-c++/sdbus-c++.h>
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <variant>
 #include <vector>
 
+#include "daemon/authorizer.h"
 #include "daemon/daemon.h"
 #include "daemon/domain.h"
 #include "daemon/pending_calls.h"
@@ -29,7 +32,8 @@ class DomainObject final
 
     using Piece = sdbus::Struct<std::uint32_t, std::uint32_t, std::uint32_t, std::uint32_t>;
 
-    DomainObject(sdbus::IConnection& connection, PendingCalls& calls, Daemon& daemon, Domain& domain);
+    DomainObject(sdbus::IConnection& connection, PendingCalls& calls, Authorizer& authorizer, Daemon& daemon,
+                 Domain& domain);
     ~DomainObject();
     DomainObject(const DomainObject&) = delete;
     DomainObject& operator=(const DomainObject&) = delete;
@@ -42,6 +46,10 @@ class DomainObject final
     using Value = std::variant<bool, std::uint64_t, double, std::string>;
     using Values = std::vector<std::pair<const char*, Value>>;
     Values values();
+
+    using Work = std::function<void(Domain::Done)>;
+    /// Does it, and answers, once the caller may.
+    void change(sdbus::Result<>&& result, Work work);
 
     void Attach(sdbus::Result<>&& result) override;
     void Detach(sdbus::Result<>&& result) override;
@@ -100,10 +108,12 @@ class DomainObject final
     std::uint64_t ManagerRssBytes() override;
 
     PendingCalls& calls_;
+    Authorizer& authorizer_;
     Daemon& daemon_;
     Domain& domain_;
     bool dirty_ = false;
     Values last_;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  ///< for answers of the authorizer
 };
 
 }  // namespace thermocline

@@ -8,8 +8,11 @@
 
 namespace thermocline {
 
-ManagerObject::ManagerObject(sdbus::IConnection& connection, Daemon& daemon, std::string hypervisorUri)
+ManagerObject::ManagerObject(sdbus::IConnection& connection, PendingCalls& calls, Authorizer& authorizer,
+                             Daemon& daemon, std::string hypervisorUri)
     : AdaptorInterfaces(connection, Bus::rootPath),
+      calls_(calls),
+      authorizer_(authorizer),
       daemon_(daemon),
       hypervisorUri_(std::move(hypervisorUri)) {
     registerAdaptor();
@@ -74,18 +77,25 @@ std::vector<sdbus::Struct<std::string, bool, std::string, std::string>> ManagerO
     return findings;
 }
 
-void ManagerObject::ReloadConfiguration() {
-    if (const auto reloaded = daemon_.reloadConfiguration(); !reloaded) throw toBusError(reloaded.error());
+void ManagerObject::change(sdbus::Result<>&& result, std::function<Result<void>()> work) {
+    // The object lives as long as the authorizer.
+    authorizer_.check(senderOf(getObject()), Authorizer::Action::manageHost, std::nullopt, {},
+                      [work = std::move(work), done = calls_.take(std::move(result))](Result<void> allowed) {
+                          done(allowed ? work() : std::move(allowed));
+                      });
 }
 
-void ManagerObject::SetBudget(const std::string& budget, const std::uint64_t& keepFree) {
-    std::optional<db::HostBudget> wanted;
-    if (!budget.empty()) {
-        const auto parsed = parseHostBudget(budget, keepFree);
-        if (!parsed) throw toBusError(parsed.error());
-        wanted = *parsed;
-    }
-    if (const auto set = daemon_.arbiter().setBudget(wanted); !set) throw toBusError(set.error());
+void ManagerObject::ReloadConfiguration(sdbus::Result<>&& result) {
+    change(std::move(result), [this] { return daemon_.reloadConfiguration(); });
+}
+
+void ManagerObject::SetBudget(sdbus::Result<>&& result, std::string budget, std::uint64_t keepFree) {
+    change(std::move(result), [this, budget, keepFree]() -> Result<void> {
+        if (budget.empty()) return daemon_.arbiter().setBudget(std::nullopt);
+        const auto wanted = parseHostBudget(budget, keepFree);
+        if (!wanted) return tl::unexpected<Error>(wanted.error());
+        return daemon_.arbiter().setBudget(*wanted);
+    });
 }
 
 std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, std::string, std::vector<ManagerObject::PlannedVm>>
