@@ -117,9 +117,9 @@ TEST_F(CommandTest, aHistoryOfNoTimeIsToldBeforeTheDaemonIsAsked) {
         EXPECT_THAT(result.error().message, HasSubstr(words));
     };
     told("--since 1h --until 2h", "is not before --until 2h");
-    told("--step 0", "not a span of time");
-    told("--since 4w --step 1s", "more than 100000 steps");
-    told("--plot x.jpeg", "ends with .svg or .png");
+    told("--since 1h --until now --step 0", "not a span of time");
+    told("--since 4w --until now --step 1s", "more than 100000 steps");
+    told("--since 1h --until now --step 1m --plot x.jpeg", "ends with .svg or .png");
 }
 
 TEST_F(CommandTest, aBadKeepFreeIsToldBeforeTheDaemonIsAsked) {

@@ -100,9 +100,10 @@ void Domain::followHardLimit() {
     hardLimitDue_ = false;
     if (inForce(policy_.limitBytes) == status_.limitBytes) return;
     applyLimit(policy_.limitBytes, [this](const Result<void>& applied) {
-        if (!applied)
-            spdlog::warn("domain {}: libvirt's hard limit, or the host's budget: {}", info_.name,
-                         applied.error().message);
+        if (applied) return;
+        hardLimitDue_ = true;  // tried again with the next word of anybody
+        spdlog::warn("domain {}: libvirt's hard limit, or the host's budget: {}", info_.name,
+                     applied.error().message);
     });
 }
 

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "db/decision_store.h"
 
+#include <algorithm>
+
 namespace thermocline::db {
 namespace {
 
 constexpr std::chrono::seconds kept = std::chrono::hours(24 * 30);
 constexpr std::int64_t mostKept = 100'000;
+constexpr std::int64_t mostGiven = 10'000;  // a message of the bus has its bounds
 
 }  // namespace
 
@@ -34,19 +37,22 @@ Result<std::vector<Decision>> DecisionStore::query(std::chrono::sys_seconds sinc
                                                    std::chrono::sys_seconds until) {
     auto query = database_.prepare(
         "SELECT time, uuid, before_bytes, after_bytes, reason FROM decision WHERE time >= ? AND time < ? "
-        "ORDER BY id");
+        "ORDER BY id DESC LIMIT ?");
     if (!query) return tl::unexpected<Error>(query.error());
     query->bind(1, std::int64_t{since.time_since_epoch().count()})
-        .bind(2, std::int64_t{until.time_since_epoch().count()});
+        .bind(2, std::int64_t{until.time_since_epoch().count()})
+        .bind(3, mostGiven);
     std::vector<Decision> decisions;
     while (true) {
         const auto row = query->step();
         if (!row) return tl::unexpected<Error>(row.error());
-        if (!*row) return decisions;
+        if (!*row) break;
         decisions.push_back({std::chrono::sys_seconds(std::chrono::seconds(query->column(0))),
                              query->columnText(1), query->columnUnsigned(2), query->columnUnsigned(3),
                              query->columnText(4)});
     }
+    std::reverse(decisions.begin(), decisions.end());
+    return decisions;
 }
 
 }  // namespace thermocline::db

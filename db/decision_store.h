@@ -30,7 +30,7 @@ class DecisionStore {
 
     /// All of it or nothing, and forgets what is too old. `time` is now, whatever the decisions say.
     Result<void> add(const std::vector<Decision>& decisions);
-    /// since <= time < until, oldest first.
+    /// since <= time < until, oldest first; of more than 10,000 the newest.
     Result<std::vector<Decision>> query(std::chrono::sys_seconds since, std::chrono::sys_seconds until);
 
   private:
