@@ -73,7 +73,8 @@ std::size_t sparkColumns() {
 /// A step that suits what is drawn, and is not shorter than what is known.
 std::chrono::seconds chosenStep(const Period& period, const std::vector<HistorySample>& samples,
                                 std::size_t columns) {
-    std::uint32_t span = 1;
+    // A second may have no sample where the one before came late: not to be shown as a gap.
+    std::uint32_t span = 2;
     for (const auto& sample : samples)
         span = std::max(span, sample.span);
     return std::max(stepFor(period.until - period.since, columns), std::chrono::seconds(span));

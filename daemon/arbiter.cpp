@@ -91,10 +91,8 @@ std::uint64_t effectiveBudget(const db::HostBudget& budget, const HostMemory& ho
     return effective;
 }
 
-std::string because(const ArbiterVm& vm, const Claim& claim, std::uint64_t given, const Division& division,
-                    std::uint64_t floors) {
-    if (!vm.storeNote.empty() && given <= claim.floor && vm.used > vm.floor)
-        return fmt::format("nothing more is taken of it: {}", vm.storeNote);
+std::string share(const ArbiterVm& vm, const Claim& claim, std::uint64_t given, const Division& division,
+                  std::uint64_t floors) {
     if (floors > division.budget)
         return fmt::format(
             "the floors of all VMs are {}, more than the {} that there are: it keeps its floor",
@@ -118,6 +116,20 @@ std::string because(const ArbiterVm& vm, const Claim& claim, std::uint64_t given
             formatByteSize(claim.want), vm.priority);
     return fmt::format("its need of {} is met, with its share at priority {} of what is left over",
                        formatByteSize(claim.want), vm.priority);
+}
+
+/// Whether its floor is what it has, since taking more of it would save nothing.
+bool isHeld(const ArbiterVm& vm, const Claim& claim) {
+    return !vm.storeNote.empty() && claim.floor > std::min(vm.floor, claim.most);
+}
+
+std::string because(const ArbiterVm& vm, const Claim& claim, std::uint64_t given, const Division& division,
+                    std::uint64_t floors) {
+    auto reason = share(vm, claim, given, division, floors);
+    if (isHeld(vm, claim))
+        reason += fmt::format("; nothing is taken of the {} that it has: {}", formatByteSize(claim.floor),
+                              vm.storeNote);
+    return reason;
 }
 
 }  // namespace
@@ -182,6 +194,12 @@ Division divide(const db::HostBudget& budget, const HostMemory& host, const std:
         given[i] = before;
     }
 
+    std::size_t held = 0;
+    for (std::size_t i = 0; i < vms.size(); ++i)
+        held += isHeld(vms[i], claims[i]) ? 1 : 0;
+    if (held != 0)
+        division.note += fmt::format("; nothing more is taken of {} VM{}, since it would save nothing", held,
+                                     held == 1 ? "" : "s");
     if (floors > division.budget)
         division.note += fmt::format(
             "; it cannot be kept, since the VMs' floors are {}: raise it, or move a VM to another host",

@@ -131,7 +131,9 @@ TEST(Arbiter, takesNothingMoreWhereTheStoreSavesNothing) {
     const auto division = divide({3 * gib, 0, 0}, roomy, {noise, vm("b", 2 * gib)});
     EXPECT_EQ(given(division, 0), 2 * gib);
     EXPECT_EQ(given(division, 1), gib);
-    EXPECT_THAT(division.vms[0].reason, HasSubstr("nothing more is taken of it: its store grew by 1.0 GiB"));
+    EXPECT_THAT(division.vms[0].reason,
+                HasSubstr("; nothing is taken of the 2.0 GiB that it has: its store grew by 1.0 GiB"));
+    EXPECT_THAT(division.note, HasSubstr("nothing more is taken of 1 VM, since it would save nothing"));
 }
 
 TEST(Arbiter, smallChangesAreNotMade) {
