@@ -90,6 +90,9 @@ DomainFigures toFigures(std::string path, const Properties& properties) {
     take(properties, "MinResidentBytes", figures.minResidentBytes);
     take(properties, "Policy", figures.policy);
     take(properties, "PolicyNote", figures.policyNote);
+    take(properties, "Priority", figures.priority);
+    take(properties, "AllotmentBytes", figures.allotmentBytes);
+    take(properties, "AllotmentNote", figures.allotmentNote);
     take(properties, "LimitMet", figures.limitMet);
     take(properties, "LimitNote", figures.limitNote);
     take(properties, "Faults", figures.faults);
@@ -121,6 +124,10 @@ auto guarded(Call call) -> Expected<decltype(call())> {
     }
 }
 
+std::uint64_t onBus(std::chrono::sys_seconds time) {
+    return static_cast<std::uint64_t>(std::max<std::int64_t>(time.time_since_epoch().count(), 0));
+}
+
 constexpr const char* startIt = "start it: systemctl start thermoclined (or, as root: thermoclined &)";
 
 }  // namespace
@@ -137,8 +144,7 @@ Failure toFailure(const sdbus::Error& error) {
                 ours, message};
     }
     if (name == "org.freedesktop.DBus.Error.AccessDenied")
-        return {ExitCode::failure, "PermissionDenied",
-                fmt::format("{}; run thermoctl as root, or add yourself to the group libvirt", message)};
+        return {ExitCode::failure, "PermissionDenied", fmt::format("{}; run thermoctl as root", message)};
     if (name == "org.freedesktop.DBus.Error.UnknownObject" ||
         name == "org.freedesktop.DBus.Error.UnknownMethod")
         return {ExitCode::noSuchDomain, "NoSuchDomain", "the domain is gone"};
@@ -172,10 +178,19 @@ Expected<Client> Client::connect(const std::string& bus) {
 Expected<ManagerFigures> Client::manager() {
     return guarded([&] {
         ManagerProxy proxy(*connection_);
-        ManagerFigures figures{
-            proxy.Version(), proxy.HypervisorState(), proxy.HypervisorUri(), proxy.HypervisorDetail(), {}};
+        ManagerFigures figures{proxy.Version(),
+                               proxy.HypervisorState(),
+                               proxy.HypervisorUri(),
+                               proxy.HypervisorDetail(),
+                               {},
+                               {},
+                               {},
+                               0};
         try {
             figures.configurationNote = proxy.ConfigurationNote();
+            figures.budget = proxy.Budget();
+            figures.budgetNote = proxy.BudgetNote();
+            figures.keepFreeBytes = proxy.KeepFreeBytes();
         } catch (const sdbus::Error& /*older*/) {  // a daemon that has no such property yet
         }
         return figures;
@@ -188,6 +203,31 @@ Expected<std::vector<memory::Finding>> Client::doctor() {
         for (const auto& finding : ManagerProxy(*connection_).Doctor())
             findings.push_back({finding.get<0>(), finding.get<1>(), finding.get<2>(), finding.get<3>()});
         return findings;
+    });
+}
+
+Expected<void> Client::setBudget(const std::string& budget, std::uint64_t keepFreeBytes) {
+    return guarded([&] { ManagerProxy(*connection_).SetBudget(budget, keepFreeBytes); });
+}
+
+Expected<PlanFigures> Client::plan(const std::string& budget, std::uint64_t keepFreeBytes) {
+    return guarded([&] {
+        auto [available, used, need, note, rows] = ManagerProxy(*connection_).Plan(budget, keepFreeBytes);
+        PlanFigures plan{available, used, need, std::move(note), {}};
+        for (const auto& row : rows)
+            plan.vms.push_back({row.get<0>(), row.get<1>(), row.get<2>(), row.get<3>(), row.get<4>(),
+                                row.get<5>(), row.get<6>(), row.get<7>(), row.get<8>()});
+        return plan;
+    });
+}
+
+Expected<std::vector<DecisionRow>> Client::decisions(std::chrono::sys_seconds since,
+                                                     std::chrono::sys_seconds until) {
+    return guarded([&] {
+        std::vector<DecisionRow> decisions;
+        for (const auto& row : ManagerProxy(*connection_).GetDecisions(onBus(since), onBus(until)))
+            decisions.push_back({row.get<0>(), row.get<1>(), row.get<2>(), row.get<3>(), row.get<4>()});
+        return decisions;
     });
 }
 
@@ -251,6 +291,10 @@ Expected<void> Client::setProactive(const DomainFigures& domain, double maxStall
     return guarded([&] { DomainProxy(*connection_, domain.path).SetProactive(maxStall, minResidentBytes); });
 }
 
+Expected<void> Client::setPriority(const DomainFigures& domain, std::uint32_t priority) {
+    return guarded([&] { DomainProxy(*connection_, domain.path).SetPriority(priority); });
+}
+
 Expected<void> Client::closeFileTier(const DomainFigures& domain) {
     return guarded([&] { DomainProxy(*connection_, domain.path).CloseFileTier(); });
 }
@@ -267,19 +311,17 @@ Expected<memory::HeatMap> Client::heat(const DomainFigures& domain, std::uint32_
 }
 
 Expected<std::vector<HistorySample>> Client::history(const DomainFigures& domain,
-                                                     std::chrono::system_clock::time_point since,
+                                                     std::chrono::sys_seconds since,
+                                                     std::chrono::sys_seconds until,
                                                      const std::string& resolution) {
     return guarded([&] {
-        const auto seconds =
-            std::chrono::duration_cast<std::chrono::seconds>(since.time_since_epoch()).count();
         std::vector<HistorySample> samples;
         for (const auto& row :
-             DomainProxy(*connection_, domain.path)
-                 .GetHistory(static_cast<std::uint64_t>(std::max<std::int64_t>(seconds, 0)), 0, resolution))
+             DomainProxy(*connection_, domain.path).GetHistory(onBus(since), onBus(until), resolution))
             samples.push_back({row.get<0>(), row.get<1>(), row.get<2>(), row.get<3>(), row.get<4>(),
                                row.get<5>(), row.get<6>(), row.get<7>(), row.get<8>(), row.get<9>(),
                                row.get<10>(), row.get<11>(), row.get<12>(), row.get<13>(), row.get<14>(),
-                               row.get<15>(), row.get<16>()});
+                               row.get<15>(), row.get<16>(), row.get<17>(), row.get<18>()});
         return samples;
     });
 }

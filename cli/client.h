@@ -19,14 +19,14 @@ namespace thermocline::cli {
 struct DomainFigures {
     std::string path;
     std::string name, uuid, state, stateNote, mechanism, supportReason, supportFix, limitNote, fileTier,
-        policy, policyNote, settingsNote;
+        policy, policyNote, settingsNote, allotmentNote;
     bool running = false, managed = false, supported = false, limitMet = true;
-    std::uint32_t pid = 0;
+    std::uint32_t pid = 0, priority = 100;
     std::uint64_t memoryBytes = 0, residentBytes = 0, stagedBytes = 0, coldBytes = 0, storeBytes = 0,
                   metadataBytes = 0, usedBytes = 0, limitBytes = 0, faults = 0, stagedFaults = 0,
                   coldFaults = 0, zeroFaults = 0, evictedPages = 0, stallNanoseconds = 0,
                   attachPauseMicroseconds = 0, managerRssBytes = 0, prefetchedPages = 0, minResidentBytes = 0,
-                  frozenBytes = 0, fileBytes = 0, frozenFaults = 0;
+                  frozenBytes = 0, fileBytes = 0, frozenFaults = 0, allotmentBytes = 0;
     double stallRatio = 0, proactiveMaxStall = 0;
 
     [[nodiscard]] bool attached() const { return state == "attached" || state == "detaching"; }
@@ -39,7 +39,30 @@ struct DomainFigures {
 };
 
 struct ManagerFigures {
-    std::string version, hypervisorState, hypervisorUri, hypervisorDetail, configurationNote;
+    std::string version, hypervisorState, hypervisorUri, hypervisorDetail, configurationNote, budget,
+        budgetNote;
+    std::uint64_t keepFreeBytes = 0;
+};
+
+/// What Plan says.
+struct PlanFigures {
+    struct Vm {
+        std::string path, name;
+        std::uint32_t priority = 0;
+        std::uint64_t floor = 0, need = 0, used = 0, before = 0, after = 0;
+        std::string reason;
+    };
+    std::uint64_t available = 0, used = 0, need = 0;
+    std::string note;
+    std::vector<Vm> vms;
+};
+
+/// One row of GetDecisions.
+struct DecisionRow {
+    std::uint64_t time = 0;
+    std::string uuid;
+    std::uint64_t before = 0, after = 0;
+    std::string reason;
 };
 
 /// One row of GetHistory (dbus/org.thermocline1.Domain.xml).
@@ -51,6 +74,7 @@ struct HistorySample {
     std::uint64_t faults = 0, stagedFaults = 0, coldFaults = 0, zeroFaults = 0, evictedPages = 0,
                   stallNanoseconds = 0;
     double stallRatioMax = 0;
+    std::uint64_t frozen = 0, frozenFaults = 0;
     bool operator==(const HistorySample&) const = default;
 };
 
@@ -63,6 +87,12 @@ class Client {
 
     Expected<ManagerFigures> manager();
     Expected<std::vector<memory::Finding>> doctor();
+    /// `budget` as in SetBudget.
+    Expected<void> setBudget(const std::string& budget, std::uint64_t keepFreeBytes);
+    Expected<PlanFigures> plan(const std::string& budget, std::uint64_t keepFreeBytes);
+    /// since <= time < until; about the host, too.
+    Expected<std::vector<DecisionRow>> decisions(std::chrono::sys_seconds since,
+                                                 std::chrono::sys_seconds until);
     /// All domains, by name.
     Expected<std::vector<DomainFigures>> domains();
     /// By name, else by UUID. Failures: noSuchDomain.
@@ -76,12 +106,13 @@ class Client {
     Expected<void> clearLimit(const DomainFigures& domain);
     /// maxStall 0: off.
     Expected<void> setProactive(const DomainFigures& domain, double maxStall, std::uint64_t minResidentBytes);
+    Expected<void> setPriority(const DomainFigures& domain, std::uint32_t priority);
     /// Returns when it has begun; `fileTier` tells the rest.
     Expected<void> closeFileTier(const DomainFigures& domain);
     Expected<memory::HeatMap> heat(const DomainFigures& domain, std::uint32_t pieces);
-    /// resolution: "raw", "minute", "auto".
-    Expected<std::vector<HistorySample>> history(const DomainFigures& domain,
-                                                 std::chrono::system_clock::time_point since,
+    /// since <= time < until. resolution: "raw", "minute", "auto".
+    Expected<std::vector<HistorySample>> history(const DomainFigures& domain, std::chrono::sys_seconds since,
+                                                 std::chrono::sys_seconds until,
                                                  const std::string& resolution);
 
   private:

@@ -28,6 +28,10 @@ void printDomain(const DomainFigures& domain) {
     line("Memory", formatByteSize(domain.memoryBytes));
     line("Limit", domain.limitBytes == 0 ? "none" : formatByteSize(domain.limitBytes));
     line("Proactive", proactiveText(domain));
+    line("Priority", std::to_string(domain.priority));
+    if (domain.allotmentBytes != 0)
+        line("Budget leaves",
+             fmt::format("{}: {}", formatByteSize(domain.allotmentBytes), domain.allotmentNote));
     if (!domain.attached()) {
         line("Supported", domain.supported
                               ? style.paint("yes", Colour::good) + fmt::format(", by {}", domain.mechanism)
@@ -82,6 +86,9 @@ Expected<ExitCode> showDaemon(const Common& common) {
                    {"hypervisor_uri", manager->hypervisorUri},
                    {"hypervisor_detail", manager->hypervisorDetail},
                    {"configuration_note", manager->configurationNote},
+                   {"budget", manager->budget},
+                   {"budget_note", manager->budgetNote},
+                   {"keep_free_bytes", manager->keepFreeBytes},
                    {"domains", domains->size()},
                    {"attached", attached},
                    {"memory_bytes", memory},
@@ -98,6 +105,7 @@ Expected<ExitCode> showDaemon(const Common& common) {
     if (!manager->hypervisorDetail.empty()) line("", manager->hypervisorDetail);
     if (!manager->configurationNote.empty())
         line("Configuration", style.paint(manager->configurationNote, Colour::bad));
+    line("Budget", budgetText(*manager));
     line("Domains", fmt::format("{}, {} attached", domains->size(), attached));
     if (attached != 0) {
         line("Attached memory", formatByteSize(memory));

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/cmd_attach.h"
+#include "cli/cmd_budget.h"
 #include "cli/cmd_completion.h"
 #include "cli/cmd_doctor.h"
 #include "cli/cmd_file_tier.h"
@@ -15,6 +16,8 @@
 #include "cli/cmd_history.h"
 #include "cli/cmd_limit.h"
 #include "cli/cmd_list.h"
+#include "cli/cmd_plan.h"
+#include "cli/cmd_priority.h"
 #include "cli/cmd_proactive.h"
 #include "cli/cmd_top.h"
 
@@ -31,6 +34,9 @@ class CommandTest : public ::testing::Test {
         addDoctorCommand(app_, common_);
         addFileTierCommand(app_, common_);
         addHeatCommand(app_, common_);
+        addBudgetCommand(app_, common_);
+        addPlanCommand(app_, common_);
+        addPriorityCommand(app_, common_);
         addHistoryCommand(app_, common_);
         addLimitCommand(app_, common_);
         addListCommand(app_, common_);
@@ -60,7 +66,7 @@ class CommandTest : public ::testing::Test {
 TEST_F(CommandTest, completionIsAScriptForBash) {
     EXPECT_EQ(run("completion bash").value(), ExitCode::ok);
     EXPECT_THAT(output_, HasSubstr("complete -F _thermoctl thermoctl"));
-    EXPECT_THAT(output_, HasSubstr("proactive file-tier heat"));
+    EXPECT_THAT(output_, HasSubstr("proactive priority budget plan file-tier heat"));
     EXPECT_THROW(app_.parse("completion fish"), CLI::ValidationError);
 }
 
@@ -96,18 +102,55 @@ TEST_F(CommandTest, aHeatMapIsDrawnAsSvgOrPng) {
     }
 }
 
-TEST_F(CommandTest, aBadSpanIsToldBeforeTheDaemonIsAsked) {
+TEST_F(CommandTest, aBadTimeIsToldBeforeTheDaemonIsAsked) {
     const auto result = run("history vm --since soon --bus unix:path=/nonexistent/bus");
     ASSERT_FALSE(result);
     EXPECT_EQ(result.error().code, ExitCode::usage);
-    EXPECT_THAT(result.error().message, HasSubstr("\"soon\" is not a span of time"));
+    EXPECT_THAT(result.error().message, HasSubstr("\"soon\" is no time"));
+}
+
+TEST_F(CommandTest, aHistoryOfNoTimeIsToldBeforeTheDaemonIsAsked) {
+    const auto told = [&](const std::string& line, const std::string& words) {
+        const auto result = run("history vm --bus unix:path=/nonexistent/bus " + line);
+        ASSERT_FALSE(result) << line;
+        EXPECT_EQ(result.error().code, ExitCode::usage);
+        EXPECT_THAT(result.error().message, HasSubstr(words));
+    };
+    told("--since 1h --until 2h", "is not before --until 2h");
+    told("--since 1h --until now --step 0", "not a span of time");
+    told("--since 4w --until now --step 1s", "more than 100000 steps");
+    told("--since 1h --until now --step 1m --plot x.jpeg", "ends with .svg or .png");
+}
+
+TEST_F(CommandTest, aBadKeepFreeIsToldBeforeTheDaemonIsAsked) {
+    for (const char* line : {"budget 75% --keep-free much", "plan --budget 75% --keep-free much"}) {
+        const auto result = run(std::string(line) + " --bus unix:path=/nonexistent/bus");
+        ASSERT_FALSE(result) << line;
+        EXPECT_EQ(result.error().code, ExitCode::usage);
+    }
 }
 
 TEST_F(CommandTest, withoutADaemonSaysHowToGetOne) {
-    for (const char* line :
-         {"list", "attach vm", "limit vm 1G", "limit vm none", "history vm", "top", "doctor vm",
-          "proactive vm", "proactive vm off", "proactive vm --max-stall 1% --min-resident 1G", "heat vm",
-          "heat vm --plot x.svg", "file-tier vm", "file-tier vm off"})
+    for (const char* line : {"list",
+                             "attach vm",
+                             "limit vm 1G",
+                             "limit vm none",
+                             "history vm",
+                             "top",
+                             "doctor vm",
+                             "proactive vm",
+                             "proactive vm off",
+                             "proactive vm --max-stall 1% --min-resident 1G",
+                             "heat vm",
+                             "heat vm --plot x.svg",
+                             "file-tier vm",
+                             "file-tier vm off",
+                             "budget",
+                             "budget 75% --keep-free 1G",
+                             "plan",
+                             "plan --budget 24G",
+                             "priority vm 200",
+                             "history vm --csv"})
         expectUnreachable(line);
 }
 
@@ -134,6 +177,12 @@ TEST_F(CommandTest, refusesWhatIsNoUsage) {
     EXPECT_THROW(app_.parse("file-tier vm on"), CLI::ValidationError);
     EXPECT_THROW(app_.parse("heat vm --pieces many"), CLI::ConversionError);
     EXPECT_THROW(app_.parse("history vm --resolution weekly"), CLI::ValidationError);
+    EXPECT_THROW(app_.parse("history vm --csv --json"), CLI::ExcludesError);
+    EXPECT_THROW(app_.parse("history vm --csv --table"), CLI::ExcludesError);
+    EXPECT_THROW(app_.parse("priority vm"), CLI::RequiredError);
+    EXPECT_THROW(app_.parse("priority vm high"), CLI::ConversionError);
+    EXPECT_THROW(app_.parse("budget --keep-free 1G"), CLI::RequiresError);
+    EXPECT_THROW(app_.parse("plan --keep-free 1G"), CLI::RequiresError);
 }
 
 }  // namespace

@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <array>
-#include <string_view>
 
+#include "cli/image_file.h"
 #include "common/byte_size.h"
 
 namespace thermocline::cli {
@@ -66,31 +66,6 @@ std::string address(const HeatView& view, std::size_t piece) {
     return formatByteSize(view.memoryBytes * piece / view.map.pieces.size());
 }
 
-/// Text and attribute values of XML. libvirt lets a domain's name have nearly any character.
-std::string escaped(std::string_view text) {
-    std::string result;
-    for (const char c : text) {
-        switch (c) {
-            case '&':
-                result += "&amp;";
-                break;
-            case '<':
-                result += "&lt;";
-                break;
-            case '>':
-                result += "&gt;";
-                break;
-            case '"':
-                result += "&quot;";
-                break;
-            default:
-                // XML has no way to write the other control characters.
-                result += static_cast<unsigned char>(c) < ' ' ? ' ' : c;
-        }
-    }
-    return result;
-}
-
 }  // namespace
 
 std::string heatText(const HeatView& view, const Style& style) {
@@ -139,7 +114,7 @@ std::string heatSvg(const HeatView& view) {
         "font-family=\"sans-serif\" font-size=\"11\">\n"
         "<rect width=\"{0}\" height=\"{1}\" fill=\"#ffffff\"/>\n"
         "<text x=\"{2}\" y=\"28\" font-size=\"15\">{3}</text>\n",
-        width, height, margin, escaped(title(view)));
+        width, height, margin, xmlText(title(view)));
     for (std::size_t i = 0; i < pieces.size(); ++i) {
         const std::size_t x = left + i % heatColumns * side;
         const std::size_t y = top + i / heatColumns * side;

@@ -55,6 +55,30 @@ Expected<void> writePng(const std::string& path, const std::string& svg) {
 
 }  // namespace
 
+std::string xmlText(std::string_view text) {
+    std::string result;
+    for (const char c : text) {
+        switch (c) {
+            case '&':
+                result += "&amp;";
+                break;
+            case '<':
+                result += "&lt;";
+                break;
+            case '>':
+                result += "&gt;";
+                break;
+            case '"':
+                result += "&quot;";
+                break;
+            default:
+                // XML has no way to write the other control characters.
+                result += static_cast<unsigned char>(c) < ' ' ? ' ' : c;
+        }
+    }
+    return result;
+}
+
 Expected<void> checkImageFile(const std::string& path) {
     if (path.ends_with(".svg") || path.ends_with(".png")) return {};
     return fail(ExitCode::usage, "InvalidArgument",

@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "cli/cmd_attach.h"
+#include "cli/cmd_budget.h"
 #include "cli/cmd_completion.h"
 #include "cli/cmd_detach.h"
 #include "cli/cmd_doctor.h"
@@ -13,6 +14,8 @@
 #include "cli/cmd_history.h"
 #include "cli/cmd_limit.h"
 #include "cli/cmd_list.h"
+#include "cli/cmd_plan.h"
+#include "cli/cmd_priority.h"
 #include "cli/cmd_proactive.h"
 #include "cli/cmd_status.h"
 #include "cli/cmd_top.h"
@@ -35,6 +38,7 @@ Examples:
   thermoctl attach web1
   thermoctl limit web1 2G
   thermoctl proactive web1
+  thermoctl budget 75%
   thermoctl top
   thermoctl detach web1
 )";
@@ -52,6 +56,9 @@ ExitCode run(int argc, char** argv) {
     addLimitCommand(app, common);
     addProactiveCommand(app, common);
     addFileTierCommand(app, common);
+    addPriorityCommand(app, common);
+    addBudgetCommand(app, common);
+    addPlanCommand(app, common);
     addHeatCommand(app, common);
     addHistoryCommand(app, common);
     addTopCommand(app, common);

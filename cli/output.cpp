@@ -90,6 +90,15 @@ std::string proactiveText(const DomainFigures& domain) {
                            : fmt::format(", leaving {} in memory", formatByteSize(domain.minResidentBytes)));
 }
 
+std::string budgetText(const ManagerFigures& manager) {
+    if (manager.budget.empty() || manager.budget == "off") return "off";
+    std::string text = manager.budget;
+    if (manager.keepFreeBytes != 0)
+        text += fmt::format(", {} kept free", formatByteSize(manager.keepFreeBytes));
+    if (!manager.budgetNote.empty()) text += fmt::format(" ({})", manager.budgetNote);
+    return text;
+}
+
 std::string fileTierText(const DomainFigures& domain) {
     if (domain.fileTier.empty()) return "none";
     if (domain.frozenBytes == 0 && domain.fileBytes == 0) return domain.fileTier;
@@ -104,12 +113,18 @@ std::string duration(std::uint64_t nanoseconds) {
     return fmt::format("{:.1f} s", value / 1e9);
 }
 
-std::string sparkline(const std::vector<double>& values) {
+std::string sparkline(const std::vector<std::optional<double>>& values) {
     constexpr std::array bars{"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
-    const double highest = values.empty() ? 0 : *std::max_element(values.begin(), values.end());
+    double highest = 0;
+    for (const auto& value : values)
+        highest = std::max(highest, value.value_or(0));
     std::string line;
-    for (const double value : values) {
-        const double share = highest > 0 ? value / highest : 0;
+    for (const auto& value : values) {
+        if (!value) {
+            line += ' ';
+            continue;
+        }
+        const double share = highest > 0 ? *value / highest : 0;
         line += bars.at(static_cast<std::size_t>(std::lround(share * (bars.size() - 1))));
     }
     return line;
@@ -180,6 +195,9 @@ nlohmann::json toJson(const DomainFigures& domain) {
             {"limit_bytes", domain.limitBytes},
             {"limit_met", domain.limitMet},
             {"limit_note", domain.limitNote},
+            {"priority", domain.priority},
+            {"allotment_bytes", domain.allotmentBytes},
+            {"allotment_note", domain.allotmentNote},
             {"proactive_max_stall", domain.proactiveMaxStall},
             {"min_resident_bytes", domain.minResidentBytes},
             {"policy", domain.policy},
@@ -215,7 +233,35 @@ nlohmann::json toJson(const HistorySample& sample) {
             {"zero_faults", sample.zeroFaults},
             {"evicted_pages", sample.evictedPages},
             {"stall_ns", sample.stallNanoseconds},
-            {"stall_ratio_max", sample.stallRatioMax}};
+            {"stall_ratio_max", sample.stallRatioMax},
+            {"frozen_bytes", sample.frozen},
+            {"frozen_faults", sample.frozenFaults}};
+}
+
+nlohmann::json toJson(const PlanFigures& plan) {
+    auto vms = nlohmann::json::array();
+    for (const auto& vm : plan.vms)
+        vms.push_back({{"name", vm.name},
+                       {"priority", vm.priority},
+                       {"floor_bytes", vm.floor},
+                       {"need_bytes", vm.need},
+                       {"used_bytes", vm.used},
+                       {"before_bytes", vm.before},
+                       {"after_bytes", vm.after},
+                       {"reason", vm.reason}});
+    return {{"available_bytes", plan.available},
+            {"used_bytes", plan.used},
+            {"need_bytes", plan.need},
+            {"note", plan.note},
+            {"vms", std::move(vms)}};
+}
+
+nlohmann::json toJson(const DecisionRow& decision) {
+    return {{"time", decision.time},
+            {"uuid", decision.uuid},
+            {"before_bytes", decision.before},
+            {"after_bytes", decision.after},
+            {"reason", decision.reason}};
 }
 
 nlohmann::json toJson(const memory::Finding& finding) {

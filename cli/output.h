@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -65,15 +66,19 @@ std::string percent(double ratio);
 std::string proactiveText(const DomainFigures& domain);
 /// "none", or whether it is open, and what it holds.
 std::string fileTierText(const DomainFigures& domain);
+/// "off", or the budget, what is kept free, and what there is to say of it.
+std::string budgetText(const ManagerFigures& manager);
 /// "9.3 ms", "1.2 s"
 std::string duration(std::uint64_t nanoseconds);
-/// One character per value, scaled from 0 to the highest. Empty for no values.
-std::string sparkline(const std::vector<double>& values);
+/// One character per value, scaled from 0 to the highest; a space where there is none. Empty for no values.
+std::string sparkline(const std::vector<std::optional<double>>& values);
 /// The table of `list` and `top`.
 std::string domainTable(const std::vector<DomainFigures>& domains, const Style& style);
 
 nlohmann::json toJson(const DomainFigures& domain);
 nlohmann::json toJson(const HistorySample& sample);
+nlohmann::json toJson(const PlanFigures& plan);
+nlohmann::json toJson(const DecisionRow& decision);
 nlohmann::json toJson(const memory::Finding& finding);
 nlohmann::json toJson(const std::vector<DomainFigures>& domains);
 

@@ -39,6 +39,7 @@ TEST(Output, figuresForPeople) {
     EXPECT_EQ(sizeOrDash(1024), "1.0 KiB");
     EXPECT_EQ(sparkline({0, 7, 3.5}), "▁█▅");
     EXPECT_EQ(sparkline({0, 0}), "▁▁");
+    EXPECT_EQ(sparkline({7, std::nullopt, 7}), "█ █");
     EXPECT_EQ(sparkline({}), "");
 }
 
@@ -113,8 +114,30 @@ TEST(Output, jsonHasTheNamesOfTheProtocol) {
     EXPECT_EQ(json.at("name"), "vm");
     EXPECT_EQ(json.at("attach_pause_us"), 7);
     EXPECT_EQ(json.at("stall_ns"), 8);
-    EXPECT_EQ(json.size(), 41U);
-    EXPECT_EQ(toJson(HistorySample{}).size(), 17U);
+    EXPECT_EQ(json.size(), 44U);
+    EXPECT_EQ(toJson(HistorySample{}).size(), 19U);
+}
+
+TEST(Output, aPlanHasEveryFigure) {
+    PlanFigures plan;
+    plan.available = 7;
+    plan.note = "the budget is 7 B";
+    plan.vms.push_back({"/path", "vm", 200, 1, 2, 3, 0, 5, "why"});
+    const auto json = toJson(plan);
+    EXPECT_EQ(json.at("available_bytes"), 7);
+    EXPECT_EQ(json.at("vms").at(0),
+              nlohmann::json::parse(R"({"name": "vm", "priority": 200, "floor_bytes": 1, "need_bytes": 2,
+                                        "used_bytes": 3, "before_bytes": 0, "after_bytes": 5, "reason": "why"})"));
+}
+
+TEST(Output, aBudgetIsSaidWithWhatThereIsToSayOfIt) {
+    ManagerFigures manager;
+    EXPECT_EQ(budgetText(manager), "off");
+    manager.budget = "75%";
+    EXPECT_EQ(budgetText(manager), "75%");
+    manager.keepFreeBytes = 2ULL << 30;
+    manager.budgetNote = "the budget is 75 %";
+    EXPECT_EQ(budgetText(manager), "75%, 2.0 GiB kept free (the budget is 75 %)");
 }
 
 TEST(Failure, everyErrorHasItsExitCode) {
@@ -128,7 +151,7 @@ TEST(Failure, everyErrorHasItsExitCode) {
     const auto denied = toFailure(sdbus::Error("org.freedesktop.DBus.Error.AccessDenied", "no"));
     EXPECT_EQ(denied.code, ExitCode::failure);
     EXPECT_EQ(denied.name, "PermissionDenied");
-    EXPECT_THAT(denied.message, ::testing::HasSubstr("group libvirt"));
+    EXPECT_THAT(denied.message, ::testing::HasSubstr("run thermoctl as root"));
     EXPECT_EQ(toFailure(sdbus::Error("org.thermocline1.Error.Busy", "wait")).message, "wait");
 }
 

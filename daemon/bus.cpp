@@ -30,6 +30,12 @@ void sendIfPossible(const std::function<void()>& emit) {
     }
 }
 
+std::chrono::sys_seconds timeOnBus(std::uint64_t seconds) {
+    constexpr std::uint64_t farFuture = 1ULL << 40;
+    return std::chrono::sys_seconds(
+        std::chrono::seconds(static_cast<std::int64_t>(std::min(seconds, farFuture))));
+}
+
 sdbus::Error toBusError(const Error& error) {
     return {fmt::format("{}.Error.{}", Bus::name, errorName(error.code)), error.message};
 }
@@ -55,7 +61,7 @@ Result<std::unique_ptr<Bus>> Bus::connect(EventLoop& loop, const std::string& ad
 }
 
 Bus::Bus(EventLoop& loop, std::unique_ptr<sdbus::IConnection> connection)
-    : loop_(loop), connection_(std::move(connection)) {
+    : loop_(loop), connection_(std::move(connection)), authorizer_(*connection_) {
     const auto poll = connection_->getEventLoopPollData();
     // The events of poll(2) and epoll(7) have the same values.
     socketSource_ =
@@ -99,7 +105,7 @@ Result<void> Bus::publish(Daemon& daemon, const std::string& hypervisorUri, Even
     daemon_ = &daemon;
     onLost_ = std::move(onLost);
     try {
-        manager_ = std::make_unique<ManagerObject>(*connection_, daemon, hypervisorUri);
+        manager_ = std::make_unique<ManagerObject>(*connection_, calls_, authorizer_, daemon, hypervisorUri);
         connection_->requestName(name);
     } catch (const sdbus::Error& error) {
         if (error.getName() == "System.Error.EEXIST" ||
@@ -117,7 +123,8 @@ Result<void> Bus::publish(Daemon& daemon, const std::string& hypervisorUri, Even
 }
 
 void Bus::domainAdded(Domain& domain) {
-    domains_[domain.uuid()] = std::make_unique<DomainObject>(*connection_, calls_, *daemon_, domain);
+    domains_[domain.uuid()] =
+        std::make_unique<DomainObject>(*connection_, calls_, authorizer_, *daemon_, domain);
     manager_->domainAdded(domainPath(domain.uuid()));
 }
 
@@ -139,6 +146,10 @@ void Bus::emitChanges() {
     changes_.reset();
     for (const auto& [uuid, object] : domains_)
         object->emitChanges();
+}
+
+void Bus::budgetChanged() {
+    manager_->budgetChanged();
 }
 
 void Bus::hypervisorChanged() {

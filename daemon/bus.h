@@ -3,12 +3,14 @@
 
 #include <sdbus-c++/sdbus-c++.h>
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
 
 #include "common/error.h"
+#include "daemon/authorizer.h"
 #include "daemon/daemon.h"
 #include "daemon/event_loop.h"
 #include "daemon/pending_calls.h"
@@ -41,6 +43,7 @@ class Bus : public Daemon::Observer {
     void domainRemoved(Domain& domain) override;
     void domainChanged(Domain& domain) override;
     void hypervisorChanged() override;
+    void budgetChanged() override;
 
   private:
     Bus(EventLoop& loop, std::unique_ptr<sdbus::IConnection> connection);
@@ -57,6 +60,7 @@ class Bus : public Daemon::Observer {
     EventLoop::Source changes_;  ///< signals that are due
     Daemon* daemon_ = nullptr;
     PendingCalls calls_;
+    Authorizer authorizer_;  ///< before the objects, which its answers are for
     std::unique_ptr<ManagerObject> manager_;
     std::map<std::string, std::unique_ptr<DomainObject>> domains_;  ///< by UUID
 };
@@ -64,6 +68,9 @@ class Bus : public Daemon::Observer {
 /// Runs `emit`, which sends signals. They are lost with the
 /// connection, which is told elsewhere, and no reason to fail.
 void sendIfPossible(const std::function<void()>& emit);
+/// Seconds since the epoch, as they come over the bus; far more than any clock will say is cut, so that
+/// arithmetic with it stays defined.
+std::chrono::sys_seconds timeOnBus(std::uint64_t seconds);
 /// An error as it goes over the bus: org.thermocline1.Error.<name> with the message.
 sdbus::Error toBusError(const Error& error);
 /// /org/thermocline1/domain/<uuid with '-' as '_'>

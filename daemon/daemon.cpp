@@ -40,6 +40,17 @@ Daemon::Daemon(Parts parts)
                             figures.push_back({uuid, entry.domain->status()});
                     return figures;
                 }),
+      arbiter_(parts.loop, parts.database, parts.budget,
+               {.vms = [this] { return attachedVms(); },
+                .allot =
+                    [this](const std::string& uuid, std::uint64_t bytes, const std::string& why) {
+                        if (const auto found = entries_.find(uuid); found != entries_.end())
+                            found->second.domain->setAllotment(bytes, why);
+                    },
+                .changed =
+                    [this] {
+                        if (observer_ != nullptr) observer_->budgetChanged();
+                    }}),
       managers_(parts.loop, std::move(parts.managerExecutable), parts.managerTimeout,
                 std::move(parts.fileTier), std::move(parts.policy), parts.mechanism),
       configDirectory_(std::move(parts.configDirectory)),
@@ -58,7 +69,8 @@ Daemon::Daemon(Parts parts)
                           std::function<void(Result<void>)> done) {
                        hypervisor_.setOvercommit(uuid, std::move(element), std::move(done));
                    },
-                   [this](const DomainInfo& info) { return rules_.match(info); }} {}
+                   [this](const DomainInfo& info) { return rules_.match(info); },
+                   [this] { return arbiter_.budget().on(); }} {}
 
 Daemon::~Daemon() = default;
 
@@ -77,6 +89,7 @@ void Daemon::start(Observer& observer) {
         domainOf(record.uuid, name).adopt(record);
     }
     recorder_.start();
+    arbiter_.start();
     // Without it we hear of everything a little later.
     if (auto hook = HookSocket::open(loop_, runtime_.path() / HookMessage::socketName,
                                      [this](const HookMessage& message) { hookTold(message); }))
@@ -84,6 +97,17 @@ void Daemon::start(Observer& observer) {
     else
         spdlog::warn("{}; libvirt's hook is not heard", hook.error().message);
     hypervisor_.start(*this);
+}
+
+std::vector<HostArbiter::Vm> Daemon::attachedVms() const {
+    std::vector<HostArbiter::Vm> vms;
+    for (const auto& [uuid, entry] : entries_) {
+        const auto& domain = *entry.domain;
+        if (domain.state() == Domain::State::attached)
+            vms.push_back({uuid, domain.priority(), domain.proactive().minResidentBytes, domain.ceiling(),
+                           domain.allotment(), domain.status()});
+    }
+    return vms;
 }
 
 Result<void> Daemon::reloadConfiguration() {

@@ -13,6 +13,7 @@
 #include "daemon/event_loop.h"
 #include "daemon/history_recorder.h"
 #include "daemon/hook_socket.h"
+#include "daemon/host_arbiter.h"
 #include "daemon/hypervisor.h"
 #include "daemon/manager_process.h"
 #include "daemon/qemu_process.h"
@@ -34,6 +35,7 @@ class Daemon : private Hypervisor::Listener {
         virtual void domainRemoved(Domain& domain) = 0;
         virtual void domainChanged(Domain& domain) = 0;
         virtual void hypervisorChanged() = 0;
+        virtual void budgetChanged() = 0;
     };
     /// What stands outside; all of it must outlive the daemon.
     struct Parts {
@@ -53,6 +55,7 @@ class Daemon : private Hypervisor::Listener {
         /// How they take pages out of guest RAM; none: the best that works here.
         std::optional<memory::Mechanism> mechanism{};
         std::filesystem::path configDirectory{};  ///< of DomainRules; empty: there are none
+        db::HostBudget budget{};                  ///< unless another one was set
     };
 
     explicit Daemon(Parts parts);
@@ -79,6 +82,7 @@ class Daemon : private Hypervisor::Listener {
     [[nodiscard]] bool hypervisorConnected() const { return connected_; }
     [[nodiscard]] const std::string& hypervisorDetail() const { return detail_; }
     [[nodiscard]] db::HistoryStore& history() { return history_; }
+    [[nodiscard]] HostArbiter& arbiter() { return arbiter_; }
 
   private:
     void hypervisorConnected(const std::vector<DomainInfo>& domains) override;
@@ -89,6 +93,7 @@ class Daemon : private Hypervisor::Listener {
     void domainRebooted(const std::string& uuid) override;
 
     void hookTold(const HookMessage& message);
+    [[nodiscard]] std::vector<HostArbiter::Vm> attachedVms() const;
     Domain& domainOf(const std::string& uuid, const std::string& name);
     void removeForgotten();
     Error unknown(const std::string& what) const;
@@ -99,6 +104,7 @@ class Daemon : private Hypervisor::Listener {
     db::PolicyStore policies_;
     db::HistoryStore history_;
     HistoryRecorder recorder_;
+    HostArbiter arbiter_;
     ManagerProcesses managers_;
     std::filesystem::path configDirectory_;
     DomainRules rules_;

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "common/byte_size.h"
+#include "daemon/arbiter.h"
 #include "daemon/limit_range.h"
 
 namespace thermocline {
@@ -70,29 +71,41 @@ std::uint64_t Domain::memoryBytes() const {
 
 std::uint64_t Domain::limitBytes() const {
     return state_ == State::attached || state_ == State::detaching ? status_.limitBytes
-                                                                   : underHardLimit(policy_.limitBytes);
+                                                                   : inForce(policy_.limitBytes);
 }
 
-std::uint64_t Domain::underHardLimit(std::uint64_t limit) const {
+std::uint64_t Domain::ceiling() const {
+    if (policy_.limitBytes == 0 || info_.hardLimitBytes == 0)
+        return std::max(policy_.limitBytes, info_.hardLimitBytes);
+    return std::min(policy_.limitBytes, info_.hardLimitBytes);
+}
+
+std::uint64_t Domain::inForce(std::uint64_t limit) const {
+    if (allotment_ != 0) limit = limit == 0 ? allotment_ : std::min(limit, allotment_);
     if (limit == 0 || info_.hardLimitBytes == 0 || info_.hardLimitBytes >= limit) return limit;
     return std::max(info_.hardLimitBytes, lowestLimit(memoryBytes()));
 }
 
 std::string Domain::limitNote() const {
-    if (!status_.limitNote.empty() || underHardLimit(policy_.limitBytes) == policy_.limitBytes)
-        return status_.limitNote;
+    const auto held = inForce(policy_.limitBytes);
+    if (!status_.limitNote.empty() || held == policy_.limitBytes) return status_.limitNote;
+    if (held == allotment_)
+        return fmt::format("the host's budget leaves it {}: {}", formatByteSize(allotment_), allotmentNote_);
     return fmt::format(
         "libvirt's hard limit of {} (virsh memtune {}) is lower than the limit of {} that was set, and holds",
-        formatByteSize(info_.hardLimitBytes), info_.name, formatByteSize(policy_.limitBytes));
+        formatByteSize(info_.hardLimitBytes), info_.name,
+        formatByteSize(policy_.limitBytes != 0 ? policy_.limitBytes : allotment_));
 }
 
 void Domain::followHardLimit() {
     if (!hardLimitDue_ || state_ != State::attached || !info_.running || requests_ != 0 || taking_) return;
     hardLimitDue_ = false;
-    if (underHardLimit(policy_.limitBytes) == status_.limitBytes) return;
+    if (inForce(policy_.limitBytes) == status_.limitBytes) return;
     applyLimit(policy_.limitBytes, [this](const Result<void>& applied) {
-        if (!applied)
-            spdlog::warn("domain {}: libvirt's hard limit: {}", info_.name, applied.error().message);
+        if (applied) return;
+        hardLimitDue_ = true;  // tried again with the next word of anybody
+        spdlog::warn("domain {}: libvirt's hard limit, or the host's budget: {}", info_.name,
+                     applied.error().message);
     });
 }
 
@@ -267,6 +280,8 @@ void Domain::attachNow(Done done) {
     vmPid_ = *pid;
     watchVm(std::move(*pidfd));
     leaving_ = false;
+    allotment_ = 0;
+    allotmentNote_.clear();
     enter(State::attaching);
     environment_.managers.run(
         *pid, *directory, info_.name,
@@ -319,9 +334,11 @@ void Domain::subscribe(Done done) {
 // itself succeeded all the same: RAM may have become smaller than the limit.
 
 void Domain::applySavedLimit(const Done& done) {
+    // What the last daemon had left to it holds until this one's arbiter has looked.
+    if (allotment_ == 0 && environment_.budgeted && environment_.budgeted()) allotment_ = status_.limitBytes;
     // A manager that recovered does nothing by itself: without a limit, too, it has to be told to bring back
     // what is away.
-    if (underHardLimit(policy_.limitBytes) == status_.limitBytes && state_ != State::recovering)
+    if (inForce(policy_.limitBytes) == status_.limitBytes && state_ != State::recovering)
         return applySavedProactive({}, done);
     applyLimit(policy_.limitBytes, [this, done](Result<void> applied) {
         if (!applied && applied.error().code == ErrorCode::processGone) return done(std::move(applied));
@@ -432,13 +449,41 @@ void Domain::saveAndApplyLimit(std::uint64_t bytes, Done done) {
 }
 
 void Domain::applyLimit(std::uint64_t bytes, Done done) {
-    bytes = underHardLimit(bytes);
+    bytes = inForce(bytes);
     client_->setLimit(bytes, [this, bytes, done = std::move(done)](Result<manager::Status> status) {
         if (!status) return done(tl::unexpected<Error>(status.error()));
         spdlog::info("domain {}: limit {}", info_.name, bytes == 0 ? "lifted" : formatByteSize(bytes));
         onStatus(*status);
         done({});
     });
+}
+
+// The domain's part of the host's budget.
+
+void Domain::setPriority(std::uint32_t priority, Done done) {
+    if (priority < lowestPriority || priority > highestPriority)
+        return done(fail(ErrorCode::invalidArgument, fmt::format("{} is no priority; it is from {} to {}",
+                                                                 priority, lowestPriority, highestPriority)));
+    if (!policy_.managed)
+        return done(fail(ErrorCode::notAttached,
+                         fmt::format("domain {} is not attached; attach it first: thermoctl attach {}",
+                                     info_.name, info_.name)));
+    db::Policy wanted = requested(policy_);
+    wanted.priority = priority;
+    auto saved = save(wanted);
+    environment_.changed(*this);
+    asRequest(std::move(done))(std::move(saved));
+}
+
+void Domain::setAllotment(std::uint64_t bytes, std::string why) {
+    if (state_ != State::attached) return;
+    allotmentNote_ = std::move(why);
+    if (bytes != allotment_) {
+        allotment_ = bytes;
+        hardLimitDue_ = true;
+        followHardLimit();
+    }
+    environment_.changed(*this);
 }
 
 // The proactive policy, and where memory is hot.

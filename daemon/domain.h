@@ -73,6 +73,10 @@ class Domain : private ManagerClient::Listener {
     void clearLimit(Done done);
     /// maxStall 0 turns it off and forgets both. The manager is the judge of what is in range.
     void setProactive(double maxStall, std::uint64_t minResidentBytes, Done done);
+    /// lowestPriority to highestPriority (arbiter.h), of a domain that is managed.
+    void setPriority(std::uint32_t priority, Done done);
+    /// What the host's budget leaves to the attached VM, and why; 0: it is not bound. Not remembered.
+    void setAllotment(std::uint64_t bytes, std::string why);
     /// Done when it has begun; status().fileTier tells the rest.
     void closeFileTier(Done done);
     void heat(std::uint32_t pieces, ManagerClient::HeatReply done);
@@ -97,6 +101,11 @@ class Domain : private ManagerClient::Listener {
     [[nodiscard]] std::string limitNote() const;
     /// As limitBytes().
     [[nodiscard]] db::ProactivePolicy proactive() const;
+    [[nodiscard]] std::uint32_t priority() const { return policy_.priority; }
+    [[nodiscard]] std::uint64_t allotment() const { return allotment_; }
+    [[nodiscard]] const std::string& allotmentNote() const { return allotmentNote_; }
+    /// What it may take at most, whatever the host's budget: its own limit or libvirt's; 0: neither is set.
+    [[nodiscard]] std::uint64_t ceiling() const;
     /// The manager's last figures; all zero while there is no manager.
     [[nodiscard]] const manager::Status& status() const { return status_; }
     /// Looks at the VM's process, at most once in ten seconds.
@@ -125,8 +134,9 @@ class Domain : private ManagerClient::Listener {
     void saveAndApplyProactive(const db::ProactivePolicy& proactive, Done done);
     void detachTo(const db::Policy& policy, Done done);
     [[nodiscard]] Result<void> checkAttached() const;
-    /// `limit`, or the domain's <hard_limit> (virsh memtune) where that is lower; 0, no limit, stays 0.
-    [[nodiscard]] std::uint64_t underHardLimit(std::uint64_t limit) const;
+    /// `limit`, or the domain's <hard_limit> (virsh memtune) or its part of the host's budget where they are
+    /// lower; where there is no limit, only that part makes one.
+    [[nodiscard]] std::uint64_t inForce(std::uint64_t limit) const;
     void followHardLimit();
     [[nodiscard]] Result<void> checkLimit(std::uint64_t bytes) const;
     Result<void> save(const db::Policy& policy);
@@ -198,6 +208,9 @@ class Domain : private ManagerClient::Listener {
     bool ruleDue_ = false;                 ///< the rules have to be looked at
     EventLoop::Source settling_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  ///< for answers of the hypervisor
+
+    std::uint64_t allotment_ = 0;
+    std::string allotmentNote_;
 
     EventLoop::Source retry_;
     std::size_t attempts_ = 0;  ///< failed automatic attaches since the VM started

@@ -41,6 +41,8 @@ struct DomainEnvironment {
     /// the second doubles each time.
     std::size_t mostRecoveries = 12;
     std::chrono::milliseconds recoveryPause = std::chrono::milliseconds(50);
+    /// Whether the host has a budget; empty: it has none.
+    std::function<bool()> budgeted{};
 };
 
 }  // namespace thermocline

@@ -17,7 +17,8 @@ namespace thermocline {
 namespace {
 
 bool sameSettings(const db::Policy& a, const db::Policy& b) {
-    return a.managed == b.managed && a.limitBytes == b.limitBytes && a.proactive == b.proactive;
+    return a.managed == b.managed && a.limitBytes == b.limitBytes && a.proactive == b.proactive &&
+           a.priority == b.priority;
 }
 
 bool says(const std::optional<std::string>& element, const db::Policy& policy) {

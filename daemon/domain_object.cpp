@@ -29,7 +29,9 @@ DomainObject::Sample toBusSample(const db::Sample& sample) {
                                 sample.zeroFaults,
                                 sample.evictedPages,
                                 sample.stallNanoseconds,
-                                sample.stallRatioMax};
+                                sample.stallRatioMax,
+                                bytes(sample.frozen),
+                                sample.frozenFaults};
 }
 
 Result<db::Resolution> parseResolution(const std::string& text) {
@@ -40,20 +42,13 @@ Result<db::Resolution> parseResolution(const std::string& text) {
                 fmt::format("\"{}\" is not a resolution; use raw, minute or auto", text));
 }
 
-/// Seconds since the epoch; far more than any clock will
-/// say is cut, so that arithmetic with it stays defined.
-std::chrono::sys_seconds toTime(std::uint64_t seconds) {
-    constexpr std::uint64_t farFuture = 1ULL << 40;
-    return std::chrono::sys_seconds(
-        std::chrono::seconds(static_cast<std::int64_t>(std::min(seconds, farFuture))));
-}
-
 }  // namespace
 
-DomainObject::DomainObject(sdbus::IConnection& connection, PendingCalls& calls, Daemon& daemon,
-                           Domain& domain)
+DomainObject::DomainObject(sdbus::IConnection& connection, PendingCalls& calls, Authorizer& authorizer,
+                           Daemon& daemon, Domain& domain)
     : AdaptorInterfaces(connection, domainPath(domain.uuid())),
       calls_(calls),
+      authorizer_(authorizer),
       daemon_(daemon),
       domain_(domain) {
     registerAdaptor();
@@ -93,6 +88,9 @@ DomainObject::Values DomainObject::values() {
             {"PolicyNote", PolicyNote()},
             {"ProactiveMaxStall", ProactiveMaxStall()},
             {"MinResidentBytes", MinResidentBytes()},
+            {"Priority", std::uint64_t{Priority()}},
+            {"AllotmentBytes", AllotmentBytes()},
+            {"AllotmentNote", AllotmentNote()},
             {"Faults", Faults()},
             {"StagedFaults", StagedFaults()},
             {"ColdFaults", ColdFaults()},
@@ -118,32 +116,54 @@ void DomainObject::emitChanges() {
     sendIfPossible([&] { emitPropertiesChangedSignal(Domain_adaptor::INTERFACE_NAME, changed); });
 }
 
-void DomainObject::Attach(sdbus::Result<>&& result) {
+void DomainObject::change(sdbus::Result<>&& result, Work work) {
     auto done = calls_.take(std::move(result));
-    // Whether a domain that is not attached runs is libvirt's to say; everything else is known without it.
-    if (domain_.idle())
-        if (auto available = daemon_.checkHypervisor(); !available) return done(available);
-    domain_.attach(std::move(done));
+    authorizer_.check(senderOf(getObject()), Authorizer::Action::manageDomain, ownerOf(domain_.pid()),
+                      {{"domain", domain_.name()}, {"uuid", domain_.uuid()}},
+                      [alive = std::weak_ptr<bool>(alive_), work = std::move(work),
+                       done = std::move(done)](Result<void> allowed) mutable {
+                          if (!allowed) return done(std::move(allowed));
+                          if (alive.expired())
+                              return done(fail(ErrorCode::noSuchDomain, "the domain is gone meanwhile"));
+                          work(std::move(done));
+                      });
+}
+
+void DomainObject::Attach(sdbus::Result<>&& result) {
+    change(std::move(result), [this](Domain::Done done) {
+        // Whether a domain that is not attached runs is libvirt's to say; everything else is known without
+        // it.
+        if (domain_.idle())
+            if (auto available = daemon_.checkHypervisor(); !available) return done(available);
+        domain_.attach(std::move(done));
+    });
 }
 
 void DomainObject::Detach(sdbus::Result<>&& result) {
-    domain_.detach(calls_.take(std::move(result)));
+    change(std::move(result), [this](Domain::Done done) { domain_.detach(std::move(done)); });
 }
 
 void DomainObject::SetLimit(sdbus::Result<>&& result, std::uint64_t bytes) {
-    domain_.setLimit(bytes, calls_.take(std::move(result)));
+    change(std::move(result), [this, bytes](Domain::Done done) { domain_.setLimit(bytes, std::move(done)); });
 }
 
 void DomainObject::ClearLimit(sdbus::Result<>&& result) {
-    domain_.clearLimit(calls_.take(std::move(result)));
+    change(std::move(result), [this](Domain::Done done) { domain_.clearLimit(std::move(done)); });
 }
 
 void DomainObject::SetProactive(sdbus::Result<>&& result, double maxStall, std::uint64_t minResidentBytes) {
-    domain_.setProactive(maxStall, minResidentBytes, calls_.take(std::move(result)));
+    change(std::move(result), [this, maxStall, minResidentBytes](Domain::Done done) {
+        domain_.setProactive(maxStall, minResidentBytes, std::move(done));
+    });
+}
+
+void DomainObject::SetPriority(sdbus::Result<>&& result, std::uint32_t priority) {
+    change(std::move(result),
+           [this, priority](Domain::Done done) { domain_.setPriority(priority, std::move(done)); });
 }
 
 void DomainObject::CloseFileTier(sdbus::Result<>&& result) {
-    domain_.closeFileTier(calls_.take(std::move(result)));
+    change(std::move(result), [this](Domain::Done done) { domain_.closeFileTier(std::move(done)); });
 }
 
 void DomainObject::GetHeat(sdbus::Result<std::uint64_t, std::vector<Piece>>&& result, std::uint32_t pieces) {
@@ -163,8 +183,8 @@ std::vector<DomainObject::Sample> DomainObject::GetHistory(const std::uint64_t& 
     const auto parsed = parseResolution(resolution);
     if (!parsed) throw toBusError(parsed.error());
     // The second that runs is not over, but what is known of it is wanted too.
-    const auto end = until == 0 ? db::systemNow() + std::chrono::seconds(1) : toTime(until);
-    const auto samples = daemon_.history().query(domain_.uuid(), toTime(since), end, *parsed);
+    const auto end = until == 0 ? db::systemNow() + std::chrono::seconds(1) : timeOnBus(until);
+    const auto samples = daemon_.history().query(domain_.uuid(), timeOnBus(since), end, *parsed);
     if (!samples) throw toBusError(samples.error());
     std::vector<Sample> result;
     result.reserve(samples->size());
@@ -262,6 +282,15 @@ bool DomainObject::LimitMet() {
 }
 std::string DomainObject::LimitNote() {
     return domain_.limitNote();
+}
+std::uint32_t DomainObject::Priority() {
+    return domain_.priority();
+}
+std::uint64_t DomainObject::AllotmentBytes() {
+    return domain_.allotment();
+}
+std::string DomainObject::AllotmentNote() {
+    return domain_.allotment() == 0 ? std::string() : domain_.allotmentNote();
 }
 std::uint64_t DomainObject::Faults() {
     return domain_.status().faults;

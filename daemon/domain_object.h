@@ -4,11 +4,14 @@
 #include <sdbus-c++/sdbus-c++.h>
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <variant>
 #include <vector>
 
+#include "daemon/authorizer.h"
 #include "daemon/daemon.h"
 #include "daemon/domain.h"
 #include "daemon/pending_calls.h"
@@ -25,11 +28,12 @@ class DomainObject final
     using Sample = sdbus::Struct<std::uint64_t, std::uint32_t, std::uint64_t, std::uint64_t, std::uint64_t,
                                  std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t,
                                  std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t,
-                                 std::uint64_t, double>;
+                                 std::uint64_t, double, std::uint64_t, std::uint64_t>;
 
     using Piece = sdbus::Struct<std::uint32_t, std::uint32_t, std::uint32_t, std::uint32_t>;
 
-    DomainObject(sdbus::IConnection& connection, PendingCalls& calls, Daemon& daemon, Domain& domain);
+    DomainObject(sdbus::IConnection& connection, PendingCalls& calls, Authorizer& authorizer, Daemon& daemon,
+                 Domain& domain);
     ~DomainObject();
     DomainObject(const DomainObject&) = delete;
     DomainObject& operator=(const DomainObject&) = delete;
@@ -43,11 +47,16 @@ class DomainObject final
     using Values = std::vector<std::pair<const char*, Value>>;
     Values values();
 
+    using Work = std::function<void(Domain::Done)>;
+    /// Does it, and answers, once the caller may.
+    void change(sdbus::Result<>&& result, Work work);
+
     void Attach(sdbus::Result<>&& result) override;
     void Detach(sdbus::Result<>&& result) override;
     void SetLimit(sdbus::Result<>&& result, std::uint64_t bytes) override;
     void ClearLimit(sdbus::Result<>&& result) override;
     void SetProactive(sdbus::Result<>&& result, double maxStall, std::uint64_t minResidentBytes) override;
+    void SetPriority(sdbus::Result<>&& result, std::uint32_t priority) override;
     void CloseFileTier(sdbus::Result<>&& result) override;
     void GetHeat(sdbus::Result<std::uint64_t, std::vector<Piece>>&& result, std::uint32_t pieces) override;
     std::vector<Sample> GetHistory(const std::uint64_t& since, const std::uint64_t& until,
@@ -83,6 +92,9 @@ class DomainObject final
     std::uint64_t MinResidentBytes() override;
     bool LimitMet() override;
     std::string LimitNote() override;
+    std::uint32_t Priority() override;
+    std::uint64_t AllotmentBytes() override;
+    std::string AllotmentNote() override;
     std::uint64_t Faults() override;
     std::uint64_t StagedFaults() override;
     std::uint64_t ColdFaults() override;
@@ -96,10 +108,12 @@ class DomainObject final
     std::uint64_t ManagerRssBytes() override;
 
     PendingCalls& calls_;
+    Authorizer& authorizer_;
     Daemon& daemon_;
     Domain& domain_;
     bool dirty_ = false;
     Values last_;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  ///< for answers of the authorizer
 };
 
 }  // namespace thermocline

@@ -10,6 +10,7 @@
 
 #include "common/byte_size.h"
 #include "common/share.h"
+#include "daemon/arbiter.h"
 #include "memory/proactive_policy.h"
 
 namespace thermocline {
@@ -51,14 +52,15 @@ class RuleReader {
     Result<void> checkKeys(bool fallback) const {
         for (const auto& [key, node] : table_) {
             const std::string_view name = key.str();
-            const bool setting =
-                name == "attach" || name == "limit" || name == "max-stall" || name == "min-resident";
+            const bool setting = name == "attach" || name == "limit" || name == "max-stall" ||
+                                 name == "min-resident" || name == "priority";
             const bool pattern = name == "name" || name == "metadata";
             if (setting || (pattern && !fallback)) continue;
             return wrong(
                 node,
-                fmt::format("there is no {} here; there are {}attach, limit, max-stall and min-resident",
-                            name, fallback ? "" : "name, metadata, "));
+                fmt::format(
+                    "there is no {} here; there are {}attach, limit, max-stall, min-resident and priority",
+                    name, fallback ? "" : "name, metadata, "));
         }
         return {};
     }
@@ -127,6 +129,16 @@ class RuleReader {
                     node,
                     fmt::format("{} is for domains that are attached; remove it, or attach = false", key));
             if (auto taken = takeSetting(key, **value); !taken) return wrong(node, taken.error().message);
+        }
+        if (const toml::node* const node = table_.get("priority")) {
+            const auto number = node->is_integer() ? node->value<std::int64_t>() : std::nullopt;
+            const auto priority = parsePriority(number ? std::to_string(*number) : std::string());
+            if (!priority || !rule_.policy.managed)
+                return wrong(*node,
+                             fmt::format("priority is for domains that are attached, and a whole number from "
+                                         "{} to {}",
+                                         lowestPriority, highestPriority));
+            rule_.policy.priority = *priority;
         }
         if (rule_.policy.proactive.minResidentBytes != 0 && rule_.policy.proactive.maxStall == 0)
             return wrong(

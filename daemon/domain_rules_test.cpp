@@ -41,6 +41,16 @@ db::Policy ruled(std::uint64_t limit, db::ProactivePolicy proactive = {}) {
     return {true, limit, proactive, false, true};
 }
 
+TEST_F(DomainRulesTest, aPriorityIsAWholeNumberInItsRange) {
+    write("10.toml", "[[rule]]\nname = \"a\"\npriority = 250\n");
+    EXPECT_EQ(policyOf("a"), (db::Policy{true, 0, {}, false, true, 250}));
+    for (const char* value : {"0", "1001", "-1", "1.5", "\"250\"", "true"})
+        refuses(std::string("[[rule]]\nname = \"a\"\npriority = ") + value + "\n", "10-bad.toml:3",
+                "from 1 to 1000");
+    refuses("[[rule]]\nname = \"a\"\npriority = 5\nattach = false\n", "10-bad.toml:3",
+            "domains that are attached");
+}
+
 TEST_F(DomainRulesTest, aDirectoryThatIsNotThereHasNone) {
     EXPECT_EQ(DomainRules::load(directory_.path() / "missing").value().size(), 0U);
     write("notes.txt", "[[[");

@@ -614,5 +614,71 @@ TEST_F(DomainTest, aKeptLimitCanBeDroppedWhileTheVmIsOff) {
     EXPECT_EQ(saved(), db::Policy{});
 }
 
+TEST_F(DomainTest, anAllotmentBoundsItWithoutBeingItsLimit) {
+    makeDomain();
+    domain_->setAllotment(100 * mib, "not attached");
+    ASSERT_TRUE(attach());
+    EXPECT_EQ(domain_->limitBytes(), 0U);
+    domain_->setAllotment(200 * mib, "of 300 MiB");
+    ASSERT_TRUE(loop_.runUntil([&] { return domain_->limitBytes() == 200 * mib; }, 10s));
+    EXPECT_THAT(domain_->limitNote(), HasSubstr("the host's budget leaves it 200.0 MiB: of 300 MiB"));
+    EXPECT_EQ(saved(), (db::Policy{true, 0}));
+    EXPECT_EQ(domain_->ceiling(), 0U);
+
+    // Its own limit holds where it is lower, and is what is remembered.
+    ASSERT_TRUE(setLimit(150 * mib));
+    EXPECT_EQ(domain_->limitBytes(), 150 * mib);
+    EXPECT_EQ(domain_->limitNote(), "");
+    EXPECT_EQ(domain_->ceiling(), 150 * mib);
+    ASSERT_TRUE(setLimit(300 * mib));
+    EXPECT_EQ(domain_->limitBytes(), 200 * mib);
+    EXPECT_EQ(saved().limitBytes, 300 * mib);
+    // And libvirt's.
+    DomainInfo info{uuid, "vm", true, false, 512 * mib};
+    info.hardLimitBytes = 120 * mib;
+    domain_->update(info);
+    ASSERT_TRUE(loop_.runUntil([&] { return domain_->limitBytes() == 120 * mib; }, 10s));
+    EXPECT_EQ(domain_->ceiling(), 120 * mib);
+    info.hardLimitBytes = 0;
+    domain_->update(info);
+    domain_->setAllotment(0, {});
+    ASSERT_TRUE(loop_.runUntil([&] { return domain_->limitBytes() == 300 * mib; }, 10s));
+    ASSERT_TRUE(clearLimit());
+    EXPECT_EQ(domain_->limitBytes(), 0U);
+}
+
+TEST_F(DomainTest, theNextDaemonLetsNobodyOffBeforeItsArbiterHasLooked) {
+    makeDomain();
+    ASSERT_TRUE(attach());
+    domain_->setAllotment(200 * mib, "why");
+    ASSERT_TRUE(loop_.runUntil([&] { return domain_->limitBytes() == 200 * mib; }, 10s));
+    environment_.budgeted = [] { return true; };
+    restartDaemon();
+    ASSERT_TRUE(reaches(State::attached));
+    EXPECT_EQ(domain_->limitBytes(), 200 * mib);
+    EXPECT_EQ(domain_->allotment(), 200 * mib);
+    environment_.budgeted = [] { return false; };
+    restartDaemon();
+    ASSERT_TRUE(reaches(State::attached));
+    EXPECT_EQ(domain_->limitBytes(), 0U);
+}
+
+TEST_F(DomainTest, aPriorityIsThatOfAManagedDomain) {
+    makeDomain();
+    const auto set = [&](std::uint32_t priority) {
+        return finish([&](Domain::Done done) { domain_->setPriority(priority, std::move(done)); });
+    };
+    expectError(set(200), ErrorCode::notAttached, "thermoctl attach vm");
+    ASSERT_TRUE(attach());
+    EXPECT_EQ(domain_->priority(), 100U);
+    expectError(set(0), ErrorCode::invalidArgument, "from 1 to 1000");
+    expectError(set(1001), ErrorCode::invalidArgument, "from 1 to 1000");
+    ASSERT_TRUE(set(200));
+    EXPECT_EQ(domain_->priority(), 200U);
+    EXPECT_EQ(saved().priority, 200U);
+    ASSERT_TRUE(detach());
+    EXPECT_EQ(saved(), db::Policy{});
+}
+
 }  // namespace
 }  // namespace thermocline

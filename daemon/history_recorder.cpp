@@ -28,9 +28,11 @@ db::Sample sampleOf(std::chrono::sys_seconds time, const manager::Status& now,
     sample.metadata = static_cast<double>(now.metadataBytes);
     sample.used = static_cast<double>(now.usedBytes);
     sample.limit = static_cast<double>(now.limitBytes);
+    sample.frozen = static_cast<double>(now.frozenBytes);
     sample.faults = delta(now.faults, before.faults);
     sample.stagedFaults = delta(now.stagedFaults, before.stagedFaults);
     sample.coldFaults = delta(now.coldFaults, before.coldFaults);
+    sample.frozenFaults = delta(now.frozenFaults, before.frozenFaults);
     sample.zeroFaults = delta(now.zeroFaults, before.zeroFaults);
     sample.evictedPages = delta(now.evictedPages, before.evictedPages);
     sample.stallNanoseconds = delta(now.stallNanoseconds, before.stallNanoseconds);

@@ -14,6 +14,7 @@
 #include "daemon/event_loop.h"
 #include "daemon/libvirt_hypervisor.h"
 #include "daemon/logging.h"
+#include "daemon/metrics_exporter.h"
 #include "daemon/options.h"
 #include "daemon/runtime_directory.h"
 #include "db/database.h"
@@ -66,12 +67,21 @@ ExitCode run(const Options& options) {
     if (!parts.fileTier.directory.empty())
         parts.fileTier.directory = std::filesystem::absolute(parts.fileTier.directory);
     parts.policy = options.policy;
+    parts.budget = options.budget;
     parts.configDirectory = std::filesystem::absolute(options.configDirectory);
     parts.mechanism = memory::mechanismFromName(options.mechanism);
     parts.probeGuest = [mechanism = parts.mechanism](pid_t pid) {
         return memory::probeGuest(pid, mechanism);
     };
     Daemon daemon(std::move(parts));
+    std::unique_ptr<MetricsExporter> metrics;
+    if (options.metrics) {
+        auto serving = MetricsExporter::serve(loop, daemon, *options.metrics);
+        if (!serving) return report(serving.error(), ExitCode::failure);
+        metrics = std::move(*serving);
+        spdlog::info("metrics at http://{}/metrics{}", options.metrics->text(),
+                     options.metrics->loopback() ? "" : "; whoever can reach it reads them");
+    }
     ExitCode code = ExitCode::ok;
     const auto published = (*bus)->publish(daemon, options.connect, [&] {
         code = ExitCode::busUnavailable;

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "common/byte_size.h"
+#include "daemon/host_budget.h"
 
 namespace thermocline {
 namespace {
@@ -26,6 +27,7 @@ Examples:
   thermoclined --log-level debug
   thermoclined --file-tier-dir /var/lib/thermocline/frozen --file-tier-max 64G --file-tier-per-day 20G
   thermoclined --policy /usr/lib/thermocline/policies/window.so --policy-option window=120
+  thermoclined --budget 75% --keep-free 2G
   thermoclined --bus session --connect test:///default --state-dir /tmp/tc --runtime-dir /dev/shm/tc
   DBUS_SYSTEM_BUS_ADDRESS=unix:path=/tmp/bus thermoclined
 )";
@@ -92,6 +94,44 @@ void addPolicyOptions(CLI::App& app, PolicyFile& policy) {
         ->needs(file);
 }
 
+void addMetricsOption(CLI::App& app, std::optional<MetricsAddress>& address) {
+    const auto take = [&address](const std::string& text) {
+        const auto parsed = parseMetricsAddress(text);
+        if (!parsed) throw CLI::ValidationError("--metrics", parsed.error().message);
+        address = *parsed;
+    };
+    app.add_option_function<std::string>("--metrics", take,
+                                         "serve metrics to Prometheus at this port of the loopback, or at "
+                                         "ADDRESS:PORT (docs/metrics.md; default: "
+                                         "nothing listens)")
+        ->type_name("[ADDRESS:]PORT");
+}
+
+void addBudgetOptions(CLI::App& app, db::HostBudget& budget) {
+    const auto take = [&budget](const std::string& text) {
+        const auto parsed = parseHostBudget(text, budget.keepFree);
+        if (!parsed) throw CLI::ValidationError("--budget", parsed.error().message);
+        budget = *parsed;
+    };
+    auto* const option =
+        app.add_option_function<std::string>(
+               "--budget", take,
+               "what all attached VMs may take together: a size, or a share of the host's RAM (default: "
+               "off); "
+               "thermoctl budget sets another one while the daemon runs, and that is remembered")
+            ->type_name("SIZE|SHARE");
+    const auto keep = [&budget](const std::string& text) {
+        const auto size = parseByteSize(text);
+        if (!size) throw CLI::ValidationError("--keep-free", size.error().message);
+        budget.keepFree = *size;
+    };
+    app.add_option_function<std::string>(
+           "--keep-free", keep,
+           "how much of the host's memory is to stay available, whatever the budget (default: 0)")
+        ->type_name("SIZE")
+        ->needs(option);
+}
+
 }  // namespace
 
 std::variant<Options, ExitCode> parseOptions(int argc, char** argv) {
@@ -116,6 +156,8 @@ std::variant<Options, ExitCode> parseOptions(int argc, char** argv) {
         ->check(CLI::ExistingFile);
     addFileTierOptions(app, options.fileTier);
     addPolicyOptions(app, options.policy);
+    addBudgetOptions(app, options.budget);
+    addMetricsOption(app, options.metrics);
     app.add_option(
            "--mechanism", options.mechanism,
            "how pages are taken out of the RAM of VMs that are attached from now on: auto is the best "

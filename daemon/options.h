@@ -2,11 +2,14 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <variant>
 
 #include "daemon/file_tier.h"
+#include "daemon/metrics_address.h"
 #include "daemon/policy_file.h"
+#include "db/budget_store.h"
 
 namespace thermocline {
 
@@ -30,7 +33,9 @@ struct Options {
     std::filesystem::path manager;  ///< found beside our own executable or in libexec where not given
     FileTier fileTier;
     PolicyFile policy;
-    std::string mechanism = "auto";  ///< or a name of memory/mechanism.h
+    db::HostBudget budget;
+    std::optional<MetricsAddress> metrics;  ///< none: nothing listens
+    std::string mechanism = "auto";         ///< or a name of memory/mechanism.h
     std::string logLevel = "info";
 };
 

@@ -67,5 +67,15 @@ TEST(Options, takeAPolicyAndItsOptions) {
     expectRefused({"--policy-dir", "/p"}, "requires --policy");
 }
 
+TEST(Options, takesABudgetInAnyOrder) {
+    for (const auto& words : {std::vector<std::string>{"--budget", "75%", "--keep-free", "2G"},
+                              std::vector<std::string>{"--keep-free", "2G", "--budget", "75%"}})
+        EXPECT_EQ(std::get<Options>(parse(words)).budget, (db::HostBudget{0, 0.75, 2ULL << 30}));
+    EXPECT_FALSE(std::get<Options>(parse({})).budget.on());
+    expectRefused({"--budget", "200%"}, "from 1% to 100%");
+    expectRefused({"--keep-free", "2G"}, "requires --budget");
+    expectRefused({"--budget", "75%", "--keep-free", "some"}, "--keep-free");
+}
+
 }  // namespace
 }  // namespace thermocline

@@ -72,7 +72,11 @@ TEST_F(OvercommitSchema, saysWhatTheDaemonSays) {
           "<overcommit max-stall='0.01%'/>", "<overcommit max-stall='50%'/>",
           "<overcommit max-stall='0.5 %'/>", "<overcommit max-stall='1e-3'/>",
           "<overcommit max-stall='0.5' min-resident='1KiB' limit='2T'/>", "<overcommit><!-- --></overcommit>",
+          "<overcommit priority='1'/>", "<overcommit priority='1000' limit='1G'/>",
+          "<overcommit priority='007'/>",
           // and what is not taken
+          "<overcommit priority='0'/>", "<overcommit priority='1001'/>", "<overcommit priority=' 5'/>",
+          "<overcommit priority='-5'/>", "<overcommit priority=''/>", "<overcommit priority='high'/>",
           "<overcommit limit='0'/>", "<overcommit limit='0.0G'/>", "<overcommit limit=''/>",
           "<overcommit limit='G'/>", "<overcommit limit='-1G'/>", "<overcommit limit='1e9'/>",
           "<overcommit limit='1Gib/s'/>", "<overcommit limt='1G'/>", "<overcommit max-stall='0'/>",

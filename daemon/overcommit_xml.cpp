@@ -9,6 +9,7 @@
 
 #include "common/byte_size.h"
 #include "common/share.h"
+#include "daemon/arbiter.h"
 #include "memory/proactive_policy.h"
 
 namespace thermocline {
@@ -61,8 +62,14 @@ Result<void> takeAttribute(const pugi::xml_attribute& attribute, db::Policy& pol
         policy.proactive.maxStall = *stall;
         return {};
     }
+    if (name == "priority") {
+        const auto priority = parsePriority(attribute.value());
+        if (!priority) return invalid(priority.error().message);
+        policy.priority = *priority;
+        return {};
+    }
     return invalid(
-        fmt::format("there is no attribute {}; there are limit, max-stall and min-resident", name));
+        fmt::format("there is no attribute {}; there are limit, max-stall, min-resident and priority", name));
 }
 
 /// In the largest unit that leaves no fraction, so that nothing is rounded.
@@ -108,6 +115,7 @@ std::string formatOvercommit(const db::Policy& policy) {
         attributes += fmt::format(" max-stall=\"{}\"", policy.proactive.maxStall);
     if (policy.proactive.minResidentBytes != 0)
         attributes += fmt::format(" min-resident=\"{}\"", exactSize(policy.proactive.minResidentBytes));
+    if (policy.priority != defaultPriority) attributes += fmt::format(" priority=\"{}\"", policy.priority);
     return fmt::format("<{}{}/>", elementName, attributes);
 }
 

@@ -10,8 +10,8 @@
 namespace thermocline {
 
 // The element that a domain's XML metadata may have for us (docs/virsh.md; its schema is
-// docs/thermocline-domain.rng): <overcommit limit="2GiB" max-stall="0.5%" min-resident="512MiB"/>.
-// Plain functions; any thread.
+// docs/thermocline-domain.rng): <overcommit limit="2GiB" max-stall="0.5%" min-resident="512MiB"
+// priority="200"/>. Plain functions; any thread.
 
 /// Namespace of the element, and the prefix that libvirt writes it with.
 inline constexpr const char* metadataNamespace = "http://thermocline.org/xmlns/libvirt/domain/1.0";

@@ -32,7 +32,8 @@ TEST(OvercommitXml, saysWhatIsWrongAndWhatMayBe) {
     refuses("<overcommit limit='512MiB'", "not well-formed");
     refuses("", "not well-formed");
     refuses("<undercommit/>", "<undercommit>; it has to be <overcommit>");
-    refuses("<overcommit limt='1G'/>", "no attribute limt; there are limit, max-stall and min-resident");
+    refuses("<overcommit limt='1G'/>",
+            "no attribute limt; there are limit, max-stall, min-resident and priority");
     refuses("<overcommit limit='much'/>", "limit: ");
     refuses("<overcommit limit='0'/>", "leave limit out");
     refuses("<overcommit limit='-1G'/>", "limit: ");
@@ -40,6 +41,7 @@ TEST(OvercommitXml, saysWhatIsWrongAndWhatMayBe) {
     refuses("<overcommit max-stall='0'/>", "leave it out");
     refuses("<overcommit max-stall='nan'/>", "max-stall: ");
     refuses("<overcommit min-resident='1G'/>", "give max-stall too");
+    refuses("<overcommit priority='0'/>", "from 1 to 1000");
     refuses("<overcommit>1G</overcommit>", "has content");
     refuses("<overcommit><limit>1G</limit></overcommit>", "has content");
 }
@@ -48,8 +50,10 @@ TEST(OvercommitXml, writesNothingThatIsRounded) {
     EXPECT_EQ(formatOvercommit({true, 0}), "<overcommit/>");
     EXPECT_EQ(formatOvercommit({true, 512 * mib, {0.005, 1024 * mib}}),
               "<overcommit limit=\"512MiB\" max-stall=\"0.005\" min-resident=\"1GiB\"/>");
+    EXPECT_EQ(formatOvercommit({true, 0, {}, false, false, 250}), "<overcommit priority=\"250\"/>");
     for (const db::Policy& policy :
-         {db::Policy{true, 1}, db::Policy{true, 123456789123}, db::Policy{true, 3 * mib, {0.1 + 0.2, 4097}}})
+         {db::Policy{true, 0, {}, false, false, 1}, db::Policy{true, 1}, db::Policy{true, 123456789123},
+          db::Policy{true, 3 * mib, {0.1 + 0.2, 4097}}})
         EXPECT_EQ(parseOvercommit(formatOvercommit(policy)).value(), policy);
 }
 

@@ -96,6 +96,7 @@ TEST_F(DatabaseTest, bringsVersion2ForwardAndKeepsItsRows) {
     EXPECT_EQ(policies.lastName("bbbb").value(), "db");
     EXPECT_EQ(number("PRAGMA user_version"), Database::schemaVersion);
     EXPECT_EQ(number("SELECT sum(stall_ns) FROM history_minute WHERE domain_id = 7"), 14);
+    EXPECT_EQ(number("SELECT max(frozen) + max(frozen_faults) FROM history_minute WHERE domain_id = 7"), 0);
     // And it can be told now what it could not be told then.
     ASSERT_TRUE(policies.save("aaaa", "web", {true, 536870912, {0.005, 64 << 20}}));
     EXPECT_EQ(number("SELECT id FROM domain WHERE proactive_max_stall = 0.005"), 7);

@@ -10,8 +10,9 @@ namespace {
 
 constexpr std::int64_t minuteSeconds = 60;
 constexpr const char* columns =
-    "memory, resident, staged, cold, store, metadata, used, mem_limit, "
-    "faults, staged_faults, cold_faults, zero_faults, evicted_pages, stall_ns, stall_ratio_max";
+    "memory, resident, staged, cold, store, metadata, used, mem_limit, frozen, "
+    "faults, staged_faults, cold_faults, zero_faults, evicted_pages, stall_ns, frozen_faults, "
+    "stall_ratio_max";
 
 std::int64_t seconds(std::chrono::sys_seconds time) {
     return time.time_since_epoch().count();
@@ -23,10 +24,11 @@ Sample readSample(const Statement& row, std::chrono::seconds span) {
     sample.span = span;
     int index = 1;
     for (double* level : {&sample.memory, &sample.resident, &sample.staged, &sample.cold, &sample.store,
-                          &sample.metadata, &sample.used, &sample.limit})
+                          &sample.metadata, &sample.used, &sample.limit, &sample.frozen})
         *level = row.columnReal(index++);
-    for (std::uint64_t* counter : {&sample.faults, &sample.stagedFaults, &sample.coldFaults,
-                                   &sample.zeroFaults, &sample.evictedPages, &sample.stallNanoseconds})
+    for (std::uint64_t* counter :
+         {&sample.faults, &sample.stagedFaults, &sample.coldFaults, &sample.zeroFaults, &sample.evictedPages,
+          &sample.stallNanoseconds, &sample.frozenFaults})
         *counter = row.columnUnsigned(index++);
     sample.stallRatioMax = row.columnReal(index);
     return sample;
@@ -36,10 +38,11 @@ void bindSample(Statement& insert, std::int64_t domain, const Sample& sample) {
     insert.bind(1, domain).bind(2, seconds(sample.time));
     int position = 3;
     for (const double level : {sample.memory, sample.resident, sample.staged, sample.cold, sample.store,
-                               sample.metadata, sample.used, sample.limit})
+                               sample.metadata, sample.used, sample.limit, sample.frozen})
         insert.bind(position++, level);
-    for (const std::uint64_t counter : {sample.faults, sample.stagedFaults, sample.coldFaults,
-                                        sample.zeroFaults, sample.evictedPages, sample.stallNanoseconds})
+    for (const std::uint64_t counter :
+         {sample.faults, sample.stagedFaults, sample.coldFaults, sample.zeroFaults, sample.evictedPages,
+          sample.stallNanoseconds, sample.frozenFaults})
         insert.bind(position++, counter);
     insert.bind(position, sample.stallRatioMax);
 }
@@ -66,7 +69,7 @@ Result<void> HistoryStore::add(const std::vector<std::pair<std::string, Sample>>
     return database_.transaction([&]() -> Result<void> {
         auto insert =
             database_.prepare(fmt::format("INSERT OR REPLACE INTO history_raw (domain_id, time, {}) "
-                                          "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                                          "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                                           columns));
         if (!insert) return tl::unexpected<Error>(insert.error());
         for (const auto& [uuid, sample] : samples) {
@@ -99,8 +102,9 @@ Result<void> HistoryStore::maintain() {
             "INSERT OR IGNORE INTO history_minute (domain_id, time, {}) "
             "SELECT domain_id, time / 60 * 60 AS minute, avg(memory), avg(resident), avg(staged), avg(cold), "
             "avg(store),"
-            " avg(metadata), avg(used), avg(mem_limit), sum(faults), sum(staged_faults), sum(cold_faults),"
-            " sum(zero_faults), sum(evicted_pages), sum(stall_ns), max(stall_ratio_max) "
+            " avg(metadata), avg(used), avg(mem_limit), avg(frozen), sum(faults), sum(staged_faults), "
+            "sum(cold_faults),"
+            " sum(zero_faults), sum(evicted_pages), sum(stall_ns), sum(frozen_faults), max(stall_ratio_max) "
             "FROM history_raw WHERE time >= ? AND time < ? GROUP BY domain_id, minute",
             columns));
         if (!rollUp) return tl::unexpected<Error>(rollUp.error());

@@ -18,9 +18,10 @@ namespace thermocline::db {
 struct Sample {
     std::chrono::sys_seconds time{};
     std::chrono::seconds span{1};
-    double memory = 0, resident = 0, staged = 0, cold = 0, store = 0, metadata = 0, used = 0, limit = 0;
+    double memory = 0, resident = 0, staged = 0, cold = 0, store = 0, metadata = 0, used = 0, limit = 0,
+           frozen = 0;
     std::uint64_t faults = 0, stagedFaults = 0, coldFaults = 0, zeroFaults = 0, evictedPages = 0,
-                  stallNanoseconds = 0;
+                  stallNanoseconds = 0, frozenFaults = 0;
     double stallRatioMax = 0;
     bool operator==(const Sample&) const = default;
 };

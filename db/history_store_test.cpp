@@ -44,12 +44,14 @@ Sample sampleAt(sys_seconds time, double level, std::uint64_t counter, double st
     sample.metadata = level + 5;
     sample.used = level + 6;
     sample.limit = level + 7;
+    sample.frozen = level + 8;
     sample.faults = counter;
     sample.stagedFaults = counter + 1;
     sample.coldFaults = counter + 2;
     sample.zeroFaults = counter + 3;
     sample.evictedPages = counter + 4;
     sample.stallNanoseconds = counter + 5;
+    sample.frozenFaults = counter + 6;
     sample.stallRatioMax = stall;
     return sample;
 }
@@ -91,6 +93,7 @@ TEST_F(HistoryStoreTest, rollsUpAMinuteToExactFigures) {
     expected.zeroFaults = 4 + 5 + 6;
     expected.evictedPages = 5 + 6 + 7;
     expected.stallNanoseconds = 6 + 7 + 8;
+    expected.frozenFaults = 7 + 8 + 9;
     EXPECT_THAT(all("aaaa", Resolution::minute), ::testing::ElementsAre(expected));
     ASSERT_EQ(all("bbbb", Resolution::minute).size(), 1U);
     EXPECT_EQ(all("bbbb", Resolution::minute).front().faults, 4U);

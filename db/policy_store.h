@@ -29,6 +29,8 @@ struct Policy {
     bool metadataDue = false;
     /// Nobody asked for it, a rule for new domains did (daemon/domain_rules.h): it may change with the rules.
     bool byRule = false;
+    /// Of what the host's budget has, it gets its part in this proportion: 1 to 1000 (daemon/arbiter.h).
+    std::uint32_t priority = 100;
     bool operator==(const Policy&) const = default;
 };
 

@@ -60,6 +60,14 @@ TEST_F(PolicyStoreTest, remembersThatMetadataHasToBeWritten) {
     EXPECT_FALSE(policies_.load("aaaa").value().metadataDue);
 }
 
+TEST_F(PolicyStoreTest, remembersThePriorityWithinItsRange) {
+    EXPECT_EQ(policies_.load("aaaa").value().priority, 100U);
+    ASSERT_TRUE(policies_.save("aaaa", "web", {true, 7, {}, false, false, 250}));
+    EXPECT_EQ(policies_.load("aaaa").value().priority, 250U);
+    EXPECT_FALSE(policies_.save("aaaa", "web", {true, 7, {}, false, false, 0}));
+    EXPECT_FALSE(policies_.save("aaaa", "web", {true, 7, {}, false, false, 1001}));
+}
+
 TEST_F(PolicyStoreTest, takesNamesAsTheyAre) {
     const std::string name = "we'ird; DROP TABLE domain; -- \xc3\xa9";
     ASSERT_TRUE(policies_.save("aaaa", name, {true, 1}));

@@ -63,6 +63,31 @@ ALTER TABLE domain ADD COLUMN metadata_due INTEGER NOT NULL DEFAULT 0 CHECK (met
     R"sql(
 ALTER TABLE domain ADD COLUMN by_rule INTEGER NOT NULL DEFAULT 0 CHECK (by_rule IN (0, 1));
 )sql",
+    // 5 -> 6: the file tier in the history.
+    R"sql(
+ALTER TABLE history_raw ADD COLUMN frozen REAL NOT NULL DEFAULT 0;
+ALTER TABLE history_raw ADD COLUMN frozen_faults INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE history_minute ADD COLUMN frozen REAL NOT NULL DEFAULT 0;
+ALTER TABLE history_minute ADD COLUMN frozen_faults INTEGER NOT NULL DEFAULT 0;
+)sql",
+    // 6 -> 7: the host's budget, each domain's part in it, and what was decided about it. Decisions name
+    // domains
+    // by uuid: they may be about the host, whose uuid is empty, and outlive a domain.
+    R"sql(
+ALTER TABLE domain ADD COLUMN priority INTEGER NOT NULL DEFAULT 100 CHECK (priority BETWEEN 1 AND 1000);
+CREATE TABLE host_budget (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    bytes INTEGER NOT NULL, share REAL NOT NULL, keep_free INTEGER NOT NULL
+) STRICT;
+CREATE TABLE decision (
+    id INTEGER PRIMARY KEY,
+    time INTEGER NOT NULL,
+    uuid TEXT NOT NULL,
+    before_bytes INTEGER NOT NULL, after_bytes INTEGER NOT NULL,
+    reason TEXT NOT NULL
+) STRICT;
+CREATE INDEX decision_time ON decision (time);
+)sql",
 };
 
 }  // namespace thermocline::db

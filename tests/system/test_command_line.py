@@ -32,8 +32,17 @@ def test_a_whole_session(thermocline, guest):
     guest.touch(2000, seed=5)
     domain.wait_for("the next sample", lambda figures: figures["StallNanoseconds"] > seen)
     domain.wait_for("a sample in the history", lambda _figures: domain.history())
-    assert ctl("history", guest.name).code == 0
-    assert ctl("history", guest.name, "--json").json()
+    drawn = ctl("history", guest.name, "--since", "5m").out
+    assert all(name in drawn for name in ("resident", "staged", "cold", "frozen", "stall", "faults"))
+    samples = ctl("history", guest.name, "--json").json()["samples"]
+    assert samples and max(sample["used_bytes"] for sample in samples) > 0
+    rows = ctl("history", guest.name, "--csv").out.splitlines()
+    assert "used_bytes" in rows[0].split(",") and len(rows) > len(samples)
+    assert len(ctl("history", guest.name, "--since", "10m", "--step", "10m", "--json").json()["samples"]) in (1, 2)
+    for name, magic in (("history.svg", b"<?xml"), ("history.png", b"\x89PNG")):
+        image = thermocline.daemon.directory / name
+        assert ctl("history", guest.name, "--plot", str(image)).code == 0 and image.read_bytes().startswith(magic)
+    assert ctl("history", guest.name, "--since", "tomorrow").code == 2
 
     assert ctl("limit", guest.name, "none").code == 0
     assert ctl("detach", guest.name).code == 0
@@ -49,7 +58,7 @@ def test_doctor_finds_this_host_and_the_guest_able(thermocline, guest):
 
 
 def test_help_shows_examples():
-    for command in ("list", "status", "attach", "detach", "limit", "proactive", "file-tier", "heat", "history", "top",
+    for command in ("list", "status", "attach", "detach", "limit", "proactive", "priority", "budget", "plan", "file-tier", "heat", "history", "top",
                     "doctor"):
         result = subprocess.run([binary("thermoctl"), command, "--help"], capture_output=True, text=True, timeout=10,
                                 check=False)
