@@ -342,6 +342,11 @@ Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::
     attachment.status.reset(::open(fmt::format("/proc/{}/status", pid).c_str(), O_RDONLY | O_CLOEXEC));
     if (!attachment.memory.valid() || !attachment.pagemap.valid() || !attachment.status.valid())
         return failErrno(fmt::format("/proc/{}/mem", pid), errno, ErrorCode::permissionDenied);
+    if (mechanism == Mechanism::unmap) {
+        auto files = GuestFiles::open(pid, guestRam);
+        if (!files) return tl::unexpected(files.error());
+        attachment.files = std::move(*files);
+    }
     const auto code = agentCode();
     if (!code) return tl::unexpected(code.error());
     auto control = controlPages();

@@ -94,7 +94,7 @@ VmMemory::VmMemory(Options options, Attachment attachment, AddressMap addresses,
           AgentLane(laneAt(lanes_, 0), attachment_.footprint.threads[0], [this] { return processEnded(); }),
           AgentLane(laneAt(lanes_, 1), attachment_.footprint.threads[1], [this] { return processEnded(); })},
       pager_(attachment_.footprint, std::move(addresses), guest_, drop_, memory_, pages_, *store_,
-             frozen_.get(), {&agents_[0], &agents_[1]}),
+             frozen_.get(), {&agents_[0], &agents_[1]}, &attachment_.files),
       budget_(pager_, *store_),
       stallSince_(std::chrono::steady_clock::now()) {}
 

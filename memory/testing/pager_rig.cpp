@@ -45,7 +45,8 @@ PagerRig::PagerRig(SubjectProcess& subject, std::optional<FrozenTierOptions> fro
     const StagingArea area(attachment_.footprint.staging, addresses.blocks());
     require(prepareUserfaults(mechanism, *guest_, *drop_, area));
     pager_ = std::make_unique<Pager>(attachment_.footprint, std::move(addresses), *guest_, *drop_, *memory_,
-                                     *pages_, *store_, frozen_.get(), std::array{&agents_[0], &agents_[1]});
+                                     *pages_, *store_, frozen_.get(), std::array{&agents_[0], &agents_[1]},
+                                     &attachment_.files);
     budget_ = std::make_unique<Budget>(*pager_, *store_);
 }
 

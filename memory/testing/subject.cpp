@@ -43,15 +43,21 @@ std::uint64_t mix(std::uint64_t x) {  // splitmix64's finalizer
 
 class Memory {
   public:
-    std::string map(std::size_t bytes, bool huge) {
+    std::string map(std::size_t bytes, const std::string& kind) {
         // Reserve more than needed so that the range starts at a huge page's boundary.
         auto* reserved = static_cast<std::byte*>(::mmap(nullptr, bytes + hugeBytes, PROT_NONE,
                                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
         const auto start =
             (reinterpret_cast<std::uintptr_t>(reserved) + hugeBytes - 1) / hugeBytes * hugeBytes;
-        base_ = static_cast<std::byte*>(::mmap(reinterpret_cast<void*>(start), bytes, PROT_READ | PROT_WRITE,
-                                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
-        ::madvise(base_, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+        if (kind == "shared") {
+            file_ = ::memfd_create("subject", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+            if (::ftruncate(file_, static_cast<off_t>(bytes)) != 0)
+                return std::string("error ") + std::strerror(errno);
+        }
+        base_ = static_cast<std::byte*>(
+            ::mmap(reinterpret_cast<void*>(start), bytes, PROT_READ | PROT_WRITE,
+                   MAP_FIXED | (file_ < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED), file_, 0));
+        if (file_ < 0) ::madvise(base_, bytes, kind == "huge" ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
         ::madvise(base_, bytes, MADV_DONTFORK);
         generation_.assign(bytes / pageBytes, expectZeros);
         return "ok " + std::to_string(reinterpret_cast<std::uintptr_t>(base_));
@@ -93,10 +99,17 @@ class Memory {
         return "ok " + std::to_string(generation_.size());
     }
 
+    /// As QEMU does (ram_block_discard_range): memory of a file goes from there first.
     void discard(std::size_t first, std::size_t count) {
+        punch(first, count);
         ::madvise(base_ + first * pageBytes, count * pageBytes, MADV_DONTNEED);
         for (auto page = first; page < first + count; ++page)
             generation_[page] = expectZeros;
+    }
+    void punch(std::size_t first, std::size_t count) const {
+        if (file_ >= 0)
+            ::fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                        static_cast<off_t>(first * pageBytes), static_cast<off_t>(count * pageBytes));
     }
     void unmap(std::size_t first, std::size_t count) {
         ::munmap(base_ + first * pageBytes, count * pageBytes);
@@ -158,6 +171,7 @@ class Memory {
     }
 
     std::byte* base_ = nullptr;
+    int file_ = -1;  // a memfd, where memory is shared
     std::vector<std::uint32_t> generation_;
     std::uint64_t seed_ = 0;
     bool mixed_ = false;
@@ -281,7 +295,7 @@ int main() {
         std::string answer = "ok";
         if (command == "map") {
             words >> a >> mode;
-            answer = memory.map(a, mode == "huge");
+            answer = memory.map(a, mode);
         } else if (command == "fill") {
             words >> a >> mode;
             memory.fill(a, mode);
