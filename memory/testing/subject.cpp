@@ -102,19 +102,27 @@ class Memory {
     /// As QEMU does (ram_block_discard_range): memory of a file goes from there first.
     void discard(std::size_t first, std::size_t count) {
         punch(first, count);
-        ::madvise(base_ + first * pageBytes, count * pageBytes, MADV_DONTNEED);
-        for (auto page = first; page < first + count; ++page)
-            generation_[page] = expectZeros;
+        advise(first, count, MADV_DONTNEED);
     }
-    void punch(std::size_t first, std::size_t count) const {
+    void punch(std::size_t first, std::size_t count) {
         if (file_ >= 0)
             ::fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                         static_cast<off_t>(first * pageBytes), static_cast<off_t>(count * pageBytes));
+        expect(expectZeros, first, count);
+    }
+    void remove(std::size_t first, std::size_t count) { advise(first, count, MADV_REMOVE); }
+    /// Shared memory keeps its bytes.
+    void unmapPages(std::size_t first, std::size_t count) const {
+        ::madvise(base_ + first * pageBytes, count * pageBytes, MADV_DONTNEED);
+    }
+    /// Zeros in the file, as a huge page has them that is only partly freed.
+    void zeroInFile(std::size_t page) const {
+        const std::byte zeros[pageBytes] = {};
+        (void)!::pwrite(file_, zeros, pageBytes, static_cast<off_t>(page * pageBytes));
     }
     void unmap(std::size_t first, std::size_t count) {
         ::munmap(base_ + first * pageBytes, count * pageBytes);
-        for (auto page = first; page < first + count; ++page)
-            generation_[page] = expectNothing;
+        forget(first, count);
     }
     std::string remap() {
         const auto bytes = generation_.size() * pageBytes;
@@ -148,12 +156,17 @@ class Memory {
     [[nodiscard]] std::size_t pages() const { return generation_.size(); }
     [[nodiscard]] std::byte* at(std::size_t page) const { return base_ + page * pageBytes; }
     /// What these pages hold is somebody else's business from now on.
-    void forget(std::size_t first, std::size_t count) {
-        for (auto page = first; page < first + count; ++page)
-            generation_[page] = expectNothing;
-    }
+    void forget(std::size_t first, std::size_t count) { expect(expectNothing, first, count); }
 
   private:
+    void advise(std::size_t first, std::size_t count, int advice) {
+        ::madvise(base_ + first * pageBytes, count * pageBytes, advice);
+        expect(expectZeros, first, count);
+    }
+    void expect(std::uint32_t what, std::size_t first, std::size_t count) {
+        for (auto page = first; page < first + count; ++page)
+            generation_[page] = what;
+    }
     void content(std::size_t page, std::uint32_t generation, std::uint64_t* words) const {
         const auto base = mix(seed_ ^ mix(page) ^ (std::uint64_t{generation} << 40));
         if (mixed_ && page % 8 == 0) {
@@ -311,6 +324,18 @@ int main() {
         } else if (command == "discard") {
             words >> a >> b;
             memory.discard(a, b);
+        } else if (command == "punch") {  // half of discard, where memory is shared
+            words >> a >> b;
+            memory.punch(a, b);
+        } else if (command == "remove") {
+            words >> a >> b;
+            memory.remove(a, b);
+        } else if (command == "unmap-pages") {  // the other half
+            words >> a >> b;
+            memory.unmapPages(a, b);
+        } else if (command == "zero-in-file") {
+            words >> a;
+            memory.zeroInFile(a);
         } else if (command == "start-touch") {  // on a thread of its own, which may have to wait
             words >> a;
             background.emplace_back([&memory, a] { memory.touch(a, 1, 1); });
@@ -320,6 +345,8 @@ int main() {
         } else if (command == "start-discard") {
             words >> a >> b;
             background.emplace_back([&memory, a, b] { memory.discard(a, b); });
+        } else if (command == "start-remap") {
+            background.emplace_back([&memory] { memory.remap(); });
         } else if (command == "join-last") {
             background.back().join();
             background.pop_back();
