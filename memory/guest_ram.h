@@ -24,6 +24,7 @@ struct MemoryBackend {
     std::string id;
     std::uint64_t bytes = 0;
     bool shared = false;
+    bool hugetlb = false;
 };
 
 /// What matters to us on a QEMU command line.
@@ -42,7 +43,9 @@ struct QemuCommandLine {
 Result<QemuCommandLine> parseQemuCommandLine(std::string_view text);
 
 struct GuestRam {
-    std::vector<VmRange> ranges;  ///< private anonymous memory, page-aligned, in address order
+    std::vector<VmRange> ranges;  ///< page-aligned, in address order
+    bool shared = false;          ///< of a memfd or anonymous memory that is shared; else private anonymous
+    Mechanism mechanism = Mechanism::move;  ///< the one that is to be used; set by discoverGuestRam()
     [[nodiscard]] std::uint64_t bytes() const;
 };
 
@@ -50,8 +53,8 @@ struct GuestRam {
 /// or where the memory is of a kind that cannot be overcommitted.
 Result<GuestRam> locateGuestRam(const QemuCommandLine& commandLine, const std::vector<Mapping>& mappings);
 
-/// Both steps and every reason why `pid` cannot be overcommitted by `mechanism`. Errors: processGone,
-/// permissionDenied, notSupported, alreadyAttached.
+/// Both steps and every reason why `pid` cannot be overcommitted. `mechanism`: for private memory; shared
+/// memory is always unmapped. Errors: processGone, permissionDenied, notSupported, alreadyAttached.
 Result<GuestRam> discoverGuestRam(pid_t pid, Mechanism mechanism);
 
 }  // namespace thermocline::memory

@@ -25,7 +25,7 @@ struct Mapping {
         vmFlags;  ///< two-letter flags with spaces around each, for example " rd wr hg dc "; smaps only
     std::uint64_t lockedBytes = 0;
     std::uint64_t fileOffset = 0;  ///< where in the file `range` starts
-    std::string device;            ///< of the file, as in maps: "00:01"
+    std::string device{};          ///< of the file, as in maps: "00:01"
     std::uint64_t inode = 0;       ///< of the file; 0: none
 
     [[nodiscard]] bool hasFlag(std::string_view flag) const;

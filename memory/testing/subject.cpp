@@ -110,6 +110,7 @@ class Memory {
                         static_cast<off_t>(first * pageBytes), static_cast<off_t>(count * pageBytes));
         expect(expectZeros, first, count);
     }
+    void halfDiscard(std::size_t first, std::size_t count) { advise(first, count, MADV_DONTNEED); }
     void remove(std::size_t first, std::size_t count) { advise(first, count, MADV_REMOVE); }
     /// Shared memory keeps its bytes.
     void unmapPages(std::size_t first, std::size_t count) const {
@@ -345,6 +346,9 @@ int main() {
         } else if (command == "start-discard") {
             words >> a >> b;
             background.emplace_back([&memory, a, b] { memory.discard(a, b); });
+        } else if (command == "start-half-discard") {  // nothing of a file is punched
+            words >> a >> b;
+            background.emplace_back([&memory, a, b] { memory.halfDiscard(a, b); });
         } else if (command == "start-remap") {
             background.emplace_back([&memory] { memory.remap(); });
         } else if (command == "join-last") {
