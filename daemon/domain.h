@@ -144,6 +144,10 @@ class Domain : private ManagerClient::Listener {
     void noteSettings(std::string note);
     void dropMetadataDue();
 
+    // domain_shared.cpp: guest RAM that another process could get.
+    void watchMappers();
+    void lookForOtherMappers();
+
     void watchVm(UniqueFd pidfd);
     void onVmEnded();
     void onManagerEnded();
@@ -169,6 +173,7 @@ class Domain : private ManagerClient::Listener {
     EventLoop::Source patience_;  ///< runs out when a manager that should end does not
     bool leaving_ = false;        ///< the manager answered `detach`: its end is no crash
     Done pendingDetach_;
+    EventLoop::Source mapperLook_;  ///< while guest RAM is shared and attached
 
     std::string hookPhase_;
     std::string settingsNote_;

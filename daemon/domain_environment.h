@@ -37,6 +37,8 @@ struct DomainEnvironment {
         setOvercommit{};
     /// The rule for a domain for which nobody has said anything; empty: there are none.
     std::function<std::optional<DomainRules::Match>(const DomainInfo&)> rule{};
+    /// Who has shared guest RAM is looked for so often while a VM that has it is attached.
+    std::chrono::milliseconds mapperInterval = std::chrono::seconds(5);
 };
 
 }  // namespace thermocline

@@ -3,15 +3,37 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 
 #include "memory/address_map.h"
 #include "memory/process_map.h"
 
 namespace thermocline::memory {
+
+namespace {
+
+/// Of the mapping's file: by a descriptor of the process, or where it has none (anonymous memory that is
+/// shared) by the mapping, which takes CAP_CHECKPOINT_RESTORE.
+std::string pathOf(pid_t pid, const Mapping& mapping) {
+    std::error_code error;
+    std::filesystem::directory_iterator entry(fmt::format("/proc/{}/fd", pid), error);
+    for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+        struct stat status {};
+        if (::stat(entry->path().c_str(), &status) == 0 && status.st_ino == mapping.inode &&
+            mapping.device == fmt::format("{:02x}:{:02x}", major(status.st_dev), minor(status.st_dev)))
+            return entry->path();
+    }
+    return fmt::format("/proc/{}/map_files/{:x}-{:x}", pid, mapping.range.start.value,
+                       mapping.range.end().value);
+}
+
+}  // namespace
 
 Result<GuestFiles> GuestFiles::open(pid_t pid, const std::vector<VmRange>& ranges) {
     const auto mappings = readMappings(pid);
@@ -25,8 +47,7 @@ Result<GuestFiles> GuestFiles::open(pid_t pid, const std::vector<VmRange>& range
         if (mapping == mappings->end() || !mapping->sharedWritable())
             return fail(ErrorCode::notSupported,
                         fmt::format("process {} has no shared file mapped at {:#x}", pid, range.start.value));
-        const auto path =
-            fmt::format("/proc/{}/map_files/{:x}-{:x}", pid, range.start.value, range.end().value);
+        const auto path = pathOf(pid, *mapping);
         UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
         if (!file.valid())
             return failErrno(path, errno,

@@ -67,6 +67,22 @@ TEST_F(GuestFilesTest, readsWritesAndFreesPagesByTheirNumbers) {
     EXPECT_FALSE(files->read(first() + pages, bytes));
 }
 
+TEST(GuestFiles, sharedAnonymousMemoryHasAFileToo) {
+    auto* memory = static_cast<char*>(
+        ::mmap(nullptr, 4 * pageBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    memory[2 * pageBytes] = 5;
+    const VmRange range{{reinterpret_cast<std::uint64_t>(memory)}, 4 * pageBytes};
+    const auto files = GuestFiles::open(::getpid(), {range});
+    ASSERT_TRUE(files) << files.error().message;
+    const auto first = range.start.value % blockBytes / pageBytes;
+    std::array<std::byte, pageBytes> bytes{};
+    EXPECT_TRUE(files->read(first + 2, bytes));
+    EXPECT_EQ(bytes[0], std::byte{5});
+    EXPECT_TRUE(files->punch(first + 2, 1));
+    EXPECT_EQ(memory[2 * pageBytes], 0);
+    ::munmap(memory, range.bytes);
+}
+
 TEST_F(GuestFilesTest, whatIsNoSharedFileOrCannotBeFreedIsRefused) {
     void* anonymous = ::mmap(nullptr, pageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     const auto none =

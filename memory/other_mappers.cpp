@@ -47,10 +47,19 @@ Result<std::vector<FileId>> filesOf(pid_t pid, const std::vector<VmRange>& range
     return files;
 }
 
+bool mayLookAtAll() {
+    constexpr unsigned capSysPtrace = 19;
+    const auto status = readProcFile("/proc/self/status");
+    const auto at = status ? status->find("CapEff:\t") : std::string::npos;
+    return at != std::string::npos &&
+           (std::stoull(status->substr(at + 8, 16), nullptr, 16) >> capSysPtrace & 1) != 0;
+}
+
 /// `known`: mappings of guest RAM itself.
 Result<bool> mapsAny(pid_t pid, const std::vector<FileId>& files, const std::vector<VmRange>& known) {
     const auto mappings = mappingsOf(pid);
     if (!mappings && mappings.error().code == ErrorCode::processGone) return false;
+    if (!mappings && mappings.error().code == ErrorCode::permissionDenied && mayLookAtAll()) return false;
     if (!mappings) return tl::unexpected(mappings.error());
     return std::any_of(mappings->begin(), mappings->end(), [&](const Mapping& mapping) {
         const bool isGuestRam = std::any_of(known.begin(), known.end(),
