@@ -89,13 +89,13 @@ def test_no_byte_of_shared_memory_changes(thermocline, guest):
 
 
 def test_what_is_cold_takes_no_memory(thermocline, guest):
-    guest.fill(160 * MIB, seed=242)
+    guest.fill(160 * MIB, seed=242, random_percent=20)
     domain = thermocline.domain(guest)
     domain.attach()
-    domain.set_limit(96 * MIB)
+    domain.set_limit(112 * MIB)
     figures = domain.wait_for_limit()
     # The limit bounds what is in the store, too.
-    assert _bytes_in_memory(guest) <= 96 * MIB - figures["StoreBytes"] + MIB
+    assert _bytes_in_memory(guest) <= 112 * MIB - figures["StoreBytes"] + 2 * MIB
     assert figures["ResidentBytes"] + figures["StagedBytes"] == pytest.approx(_bytes_in_memory(guest), abs=2 * MIB)
     guest.verify()
 
@@ -144,4 +144,20 @@ def test_a_guest_whose_memory_another_process_has_is_refused(thermocline, guest,
         assert "vhost-user" in refused_by_cli(thermocline, NOT_SUPPORTED, "attach", guest.name)
     domain.attach()
     assert domain.figures()["State"] == "attached"
+    guest.verify()
+
+
+def test_a_process_that_gets_the_memory_later_ends_it(thermocline, guest):
+    guest.fill(160 * MIB, seed=250)
+    domain = thermocline.domain(guest)
+    domain.attach()
+    domain.set_limit(128 * MIB)
+    assert domain.wait_for_limit()["ColdBytes"] > 0
+    with _holder(guest, "mapped") as process:
+        figures = domain.wait_for("the reason", lambda figures: str(process.pid) in figures["StateNote"])
+        assert (figures["State"], figures["Managed"]) == ("detached", True)
+        assert "vhost-user" in figures["StateNote"]
+        guest.verify()
+    domain.attach()
+    domain.wait_for_limit()
     guest.verify()
