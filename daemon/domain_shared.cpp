@@ -26,7 +26,8 @@ Result<void> refuseOtherMappers(const std::filesystem::path& stateDirectory, pid
     try {
         json.get_to(footprint);
     } catch (const nlohmann::json::exception& exception) {
-        return fail(ErrorCode::systemError, fmt::format("{} is damaged: {}", path.string(), exception.what()));
+        return fail(ErrorCode::systemError,
+                    fmt::format("{} is damaged: {}", path.string(), exception.what()));
     }
     return memory::refuseOtherMappers(footprint.pid, footprint.guestRam, manager);
 }
@@ -34,8 +35,8 @@ Result<void> refuseOtherMappers(const std::filesystem::path& stateDirectory, pid
 }  // namespace
 
 void Domain::watchMappers() {
-    const bool wanted = state_ == State::attached &&
-                        status_.mechanism == memory::mechanismName(memory::Mechanism::unmap);
+    const bool wanted =
+        state_ == State::attached && status_.mechanism == memory::mechanismName(memory::Mechanism::unmap);
     if (!wanted) return mapperLook_.reset();
     if (!mapperLook_.active())
         mapperLook_ = environment_.loop.every(environment_.mapperInterval, [this] { lookForOtherMappers(); });

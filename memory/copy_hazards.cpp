@@ -53,10 +53,9 @@ Result<void> refuseCopying(const QemuCommandLine& commandLine, const std::string
                            Mechanism mechanism) {
     const auto [matter, instead] = wordingFor(mechanism);
     if (!commandLine.memoryDevice.empty())
-        return fail(
-            ErrorCode::notSupported,
-            fmt::format("memory device {} can be unplugged, and {}; remove it from the domain, or {}",
-                        commandLine.memoryDevice, matter, instead));
+        return fail(ErrorCode::notSupported,
+                    fmt::format("memory device {} can be unplugged, and {}; remove it from the domain, or {}",
+                                commandLine.memoryDevice, matter, instead));
     const bool nestedHost = nested.starts_with('Y') || nested.starts_with('1');
     if (commandLine.kvm && nestedHost && !commandLine.nestingOff)
         return fail(ErrorCode::notSupported,

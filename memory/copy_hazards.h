@@ -2,8 +2,8 @@
 #pragma once
 
 // Reasons why the pages of a VM must not be taken out by copying or unmapping (any Mechanism but move). What
-// can be seen while it happens, and may change, is looked for by the pager (pager_copying.cpp) as well. Plain functions,
-// thread-safe.
+// can be seen while it happens, and may change, is looked for by the pager (pager_copying.cpp) as well. Plain
+// functions, thread-safe.
 
 #include <sys/types.h>
 

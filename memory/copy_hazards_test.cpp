@@ -42,7 +42,8 @@ TEST(CopyHazards, areTheSameForSharedMemoryWithAnotherWayOut) {
         refusal({"qemu", "-m", "1G", "-device", "pc-dimm,memdev=m1,id=dimm1"}, "N", Mechanism::unmap);
     EXPECT_THAT(unplugged, HasSubstr("can only be unmapped"));
     EXPECT_THAT(unplugged, HasSubstr("private memory"));
-    EXPECT_THAT(refusal({"qemu", "-m", "1G", "-enable-kvm"}, "Y", Mechanism::unmap), HasSubstr("private memory"));
+    EXPECT_THAT(refusal({"qemu", "-m", "1G", "-enable-kvm"}, "Y", Mechanism::unmap),
+                HasSubstr("private memory"));
 }
 
 TEST(CopyHazards, guestsOfTheGuest) {

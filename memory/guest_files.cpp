@@ -54,9 +54,9 @@ Result<GuestFiles> GuestFiles::open(pid_t pid, const std::vector<VmRange>& range
                              errno == ENOENT ? ErrorCode::processGone : ErrorCode::permissionDenied);
         const int seals = ::fcntl(file.get(), F_GET_SEALS);
         if (seals >= 0 && (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) != 0)
-            return fail(ErrorCode::notSupported,
-                        fmt::format("{} is sealed against writing, so no page of it can be freed",
-                                    mapping->path));
+            return fail(
+                ErrorCode::notSupported,
+                fmt::format("{} is sealed against writing, so no page of it can be freed", mapping->path));
         const auto& extent = addresses.extents()[i];
         files.parts_.push_back({std::move(file), extent.first, extent.pages, mapping->fileOffset});
     }
@@ -66,8 +66,7 @@ Result<GuestFiles> GuestFiles::open(pid_t pid, const std::vector<VmRange>& range
 Result<GuestFiles::Place> GuestFiles::placeOf(PageNumber first, std::uint64_t count) const {
     for (const auto& part : parts_)
         if (first >= part.first && first + count <= part.first + part.pages)
-            return Place{part.file.get(),
-                         static_cast<off_t>(part.offset + (first - part.first) * pageBytes)};
+            return Place{part.file.get(), static_cast<off_t>(part.offset + (first - part.first) * pageBytes)};
     return fail(ErrorCode::systemError, fmt::format("pages {}+{} are in no file", first, count));
 }
 

@@ -21,7 +21,7 @@ class GuestFilesTest : public ::testing::Test {
         : file_(::memfd_create("guest-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING)),
           sized_(::ftruncate(file_.get(), (before + pages) * pageBytes)),
           memory_(static_cast<char*>(::mmap(nullptr, pages * pageBytes, PROT_READ | PROT_WRITE, MAP_SHARED,
-                                            file_.get(), before* pageBytes))) {
+                                            file_.get(), before * pageBytes))) {
         for (std::uint64_t page = 0; page < pages; ++page)
             if (page < 10 || page >= 20) memory_[page * pageBytes] = static_cast<char>(page + 1);
     }

@@ -225,10 +225,9 @@ Result<GuestRam> locateGuestRam(const QemuCommandLine& commandLine, const std::v
         if (found.size() != count)
             return fail(
                 ErrorCode::notSupported,
-                fmt::format(
-                    "expected {} {} mapping(s) of {} bytes for the guest's RAM and found {}: not "
-                    "certain which is which, so none is touched",
-                    count, ram.shared ? "shared" : "private", bytes, found.size()));
+                fmt::format("expected {} {} mapping(s) of {} bytes for the guest's RAM and found {}: not "
+                            "certain which is which, so none is touched",
+                            count, ram.shared ? "shared" : "private", bytes, found.size()));
         ram.ranges.insert(ram.ranges.end(), found.begin(), found.end());
     }
     std::sort(ram.ranges.begin(), ram.ranges.end(),
@@ -272,8 +271,7 @@ Result<GuestRam> discoverGuestRam(pid_t pid, Mechanism mechanism) {
                     "guest RAM is private, and only shared memory goes by unmapping; start thermoclined with "
                     "--mechanism auto");
     ram->mechanism = ram->shared ? Mechanism::unmap : mechanism;
-    if (ram->mechanism != Mechanism::move)
-        THERMOCLINE_TRY(refuseCopying(pid, *commandLine, ram->mechanism));
+    if (ram->mechanism != Mechanism::move) THERMOCLINE_TRY(refuseCopying(pid, *commandLine, ram->mechanism));
     if (ram->shared) THERMOCLINE_TRY(refuseOtherMappers(pid, ram->ranges));
     return ram;
 }

@@ -47,8 +47,8 @@ TEST(QemuCommandLine, readsBothFormsOfBackends) {
 TEST(QemuCommandLine, aMemfdIsSharedUnlessItSaysOtherwise) {
     const auto parsed = parseQemuCommandLine(commandLine(
         {"qemu", "-object", R"({"qom-type":"memory-backend-memfd","id":"a","share":true,"size":1073741824})",
-         "-object", R"({"qom-type":"memory-backend-memfd","id":"b","hugetlb":true,"size":1073741824})", "-object",
-         "memory-backend-memfd,id=c,share=off,size=1G"}));
+         "-object", R"({"qom-type":"memory-backend-memfd","id":"b","hugetlb":true,"size":1073741824})",
+         "-object", "memory-backend-memfd,id=c,share=off,size=1G"}));
     ASSERT_TRUE(parsed) << parsed.error().message;
     ASSERT_EQ(parsed->backends.size(), 3U);
     EXPECT_TRUE(parsed->backends[0].shared);

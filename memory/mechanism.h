@@ -16,9 +16,9 @@ namespace thermocline::memory {
 class StagingArea;
 
 enum class Mechanism {
-    move,  ///< UFFDIO_MOVE (Linux 6.8): without copying; pages that are pinned for DMA stay where they are
-    copy,  ///< write-protect, copy, MADV_DONTNEED: for older kernels; a DMA in flight would be lost, so only
-           ///< where no disk is opened with O_DIRECT
+    move,   ///< UFFDIO_MOVE (Linux 6.8): without copying; pages that are pinned for DMA stay where they are
+    copy,   ///< write-protect, copy, MADV_DONTNEED: for older kernels; a DMA in flight would be lost, so only
+            ///< where no disk is opened with O_DIRECT
     unmap,  ///< for shared memory, whose pages stay in their file (a memfd) when they are unmapped; a DMA in
             ///< flight would be lost, as above
 };

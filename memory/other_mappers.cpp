@@ -110,10 +110,11 @@ Result<void> refuseOtherMappers(pid_t pid, const std::vector<VmRange>& guestRam,
     const auto found = findOtherMapper(pid, guestRam, except);
     if (!found) return tl::unexpected(found.error());
     if (!*found) return {};
-    return fail(ErrorCode::notSupported,
-                fmt::format("process {} ({}) has the guest's shared memory {} too, and would not see pages that "
-                            "are taken out; remove vhost-user devices (virtiofs, DPDK) from the domain",
-                            (*found)->pid, (*found)->command, (*found)->maps ? "mapped," : "open,"));
+    return fail(
+        ErrorCode::notSupported,
+        fmt::format("process {} ({}) has the guest's shared memory {} too, and would not see pages that "
+                    "are taken out; remove vhost-user devices (virtiofs, DPDK) from the domain",
+                    (*found)->pid, (*found)->command, (*found)->maps ? "mapped," : "open,"));
 }
 
 }  // namespace thermocline::memory

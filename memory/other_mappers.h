@@ -3,8 +3,8 @@
 
 // Who else has the file of guest RAM that is shared: the back ends of vhost-user devices (virtiofsd, DPDK,
 // SPDK), which read and write it themselves. Their faults do not come to us: a page that is cold would be
-// zeros to them. Plain functions, thread-safe; they need CAP_SYS_PTRACE, and see the processes of their own PID
-// namespace, less what a security module hides even so.
+// zeros to them. Plain functions, thread-safe; they need CAP_SYS_PTRACE, and see the processes of their own
+// PID namespace, less what a security module hides even so.
 
 #include <sys/types.h>
 

@@ -74,8 +74,8 @@ Result<void> Pager::registerGuest() {
     pages_.setAll(0, firstPageOf(pages_.blocks()), PageEntry::absent());
     for (const auto& extent : addresses_.extents()) {
         if (unmaps()) {  // mapped or not, they are the guest's
-            THERMOCLINE_TRY(files_->forEachPage(
-                extent.first, extent.pages, [&](PageNumber first, std::uint64_t count) {
+            THERMOCLINE_TRY(
+                files_->forEachPage(extent.first, extent.pages, [&](PageNumber first, std::uint64_t count) {
                     pages_.setAll(first, count, PageEntry::resident());
                 }));
             continue;

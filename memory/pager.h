@@ -216,9 +216,9 @@ class Pager {
     static constexpr std::size_t shardCount = 32;
     static constexpr std::size_t chunkPages =
         32;  ///< compressed or copied at a time: bounds how long a fault waits
-    static constexpr std::size_t movePages = 64;   ///< moved at a time, likewise
+    static constexpr std::size_t movePages = 64;    ///< moved at a time, likewise
     static constexpr std::size_t unmapPages = 128;  ///< unmapped at a time, likewise
-    static constexpr std::size_t dropPages = 256;  ///< dropped at a time, at least
+    static constexpr std::size_t dropPages = 256;   ///< dropped at a time, at least
 
     PriorityMutex& shard(BlockNumber block) const { return shards_[block % shardCount]; }
     [[nodiscard]] MutablePageBytes page(Worker& worker, std::size_t index) const;

@@ -97,8 +97,9 @@ Step Pager::dropCopied() {
         keepMapped(ownDrops_[i], gone ? BlockMask() : outcomes[i].pages);
     }
     for (const auto& drop : ownDrops_)
-        drop.seenAgain.forEachRun(
-            [&](std::size_t first, std::size_t count) { discard(firstPageOf(drop.block) + first, count, true); });
+        drop.seenAgain.forEachRun([&](std::size_t first, std::size_t count) {
+            discard(firstPageOf(drop.block) + first, count, true);
+        });
     for (const auto& drop : ownDrops_) {
         const PriorityMutex::Patient lock(shard(drop.block));
         blocks_[drop.block].dropping -= drop.pages;

@@ -96,8 +96,8 @@ Pager::Brought Pager::bringStored(Worker& worker, PageNumber first, VmAddress ad
             continue;
         }
         std::size_t copied = 0;
-        brought.last =
-            putIn(first + i, address + i * pageBytes, std::span(worker.buffer).first(run * pageBytes), copied);
+        brought.last = putIn(first + i, address + i * pageBytes,
+                             std::span(worker.buffer).first(run * pageBytes), copied);
         for (std::size_t k = 0; k < copied / pageBytes; ++k)
             cameBack(first + i + k, false);
         brought.pages += copied / pageBytes;

@@ -252,9 +252,9 @@ Step Pager::dropAllLeftovers() {
         // Most often all that is left of a block goes. Then one MADV_DONTNEED frees it where it is, while the
         // staging area raises no events: it is not registered meanwhile. Nobody needs it to be but stage(),
         // which is this thread's.
-        const bool quiet = moves() && std::any_of(batch.begin(), batch.end(), [](const Drop& drop) {
-            return drop.all;
-        }) && guest_.unregister(area_.staging()).has_value();
+        const bool quiet =
+            moves() && std::any_of(batch.begin(), batch.end(), [](const Drop& drop) { return drop.all; }) &&
+            guest_.unregister(area_.staging()).has_value();
         for (const auto& drop : batch) {
             if (quiet && drop.all)
                 backgroundWorker_.lane->advise({staged(drop.block), blockBytes}, MADV_DONTNEED);

@@ -36,8 +36,8 @@ class PagerUnmapping : public ::testing::Test {
     }
     /// All pages of the first block on their way: the agent waits for its event to be read.
     std::future<Step> stageUntilTheUnmapping() {
-        auto staging =
-            std::async(std::launch::async, [this] { return rig_->pager().stage(0, Pager::HotBlocks::take, 128); });
+        auto staging = std::async(std::launch::async,
+                                  [this] { return rig_->pager().stage(0, Pager::HotBlocks::take, 128); });
         awaitBlocked(subject_.pid(), std::to_string(SYS_madvise));
         return staging;
     }
@@ -136,12 +136,12 @@ TEST_F(PagerUnmapping, whatTheGuestGivesUpAndWritesAnewIsNotTakenForTheOld) {
 
 TEST_F(PagerUnmapping, whoFaultsBeforeItIsKnownWhoGaveThePageUpIsPutOff) {
     attach();
-    // The guest's event comes first, and ours is still to come when the guest goes on: page 100 could be taken
-    // for staged, with the bytes that it has given up.
+    // The guest's event comes first, and ours is still to come when the guest goes on: page 100 could be
+    // taken for staged, with the bytes that it has given up.
     ASSERT_EQ(subject_.command("start-half-discard 100 1"), "ok");
     awaitBlocked(subject_.pid(), std::to_string(SYS_madvise));
-    auto staging =
-        std::async(std::launch::async, [this] { return rig_->pager().stage(0, Pager::HotBlocks::take, 128); });
+    auto staging = std::async(std::launch::async,
+                              [this] { return rig_->pager().stage(0, Pager::HotBlocks::take, 128); });
     awaitBlocked(subject_.pid(), std::to_string(SYS_madvise), 2);
     auto& pager = rig_->pager();
     std::array<uffd_msg, 1> message{};

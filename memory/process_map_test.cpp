@@ -36,8 +36,8 @@ TEST(ProcessMap, readsMapsAndSmaps) {
 TEST(ProcessMap, whatItCannotReadIsAnErrorNotAGap) {
     for (const char* text :
          {"nonsense\n", "10-5 rw-p 0 0:0 0\n", "zz-10 rw-p 0 0:0 0\n", "10-20 rw 0 0:0 0\n", "10-20 rw-p\n",
-          "10-20 rw-p far 0:0 0\n", "10-20 rw-p 0 0:0 none\n",
-          "VmFlags: rd\n", " VmFlags: rd\n", "10-20 rw-p 0 0:0 0\nLocked: many kB\n"})
+          "10-20 rw-p far 0:0 0\n", "10-20 rw-p 0 0:0 none\n", "VmFlags: rd\n", " VmFlags: rd\n",
+          "10-20 rw-p 0 0:0 0\nLocked: many kB\n"})
         EXPECT_FALSE(parseMappings(text)) << text;
     EXPECT_TRUE(parseMappings("")->empty());
 }

@@ -31,7 +31,8 @@ struct HostSupport {
 };
 
 /// Probes the running kernel (userfaultfd device and features, UFFDIO_MOVE by really moving a page, else
-/// write-protection; shared memory, without which private memory is usable all the same; the page map, ptrace). `userfaultfdDevice` is a parameter for tests.
+/// write-protection; shared memory, without which private memory is usable all the same; the page map,
+/// ptrace). `userfaultfdDevice` is a parameter for tests.
 HostSupport probeHost(const std::string& userfaultfdDevice = "/dev/userfaultfd");
 
 struct GuestSupport {

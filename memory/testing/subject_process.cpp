@@ -13,7 +13,8 @@ extern char** environ;
 
 namespace thermocline::memory::testing {
 
-SubjectProcess::SubjectProcess(std::uint64_t bytes, SubjectMemory memory, std::vector<std::string> arguments) {
+SubjectProcess::SubjectProcess(std::uint64_t bytes, SubjectMemory memory,
+                               std::vector<std::string> arguments) {
     std::array<int, 2> in{};
     std::array<int, 2> out{};
     if (::pipe2(in.data(), O_CLOEXEC) != 0 || ::pipe2(out.data(), O_CLOEXEC) != 0)
