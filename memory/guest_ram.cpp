@@ -150,6 +150,8 @@ Result<QemuCommandLine> parseQemuCommandLine(std::string_view text) {
             const auto driver = Properties(value, "driver").text("driver");
             if (driver.starts_with("vfio-") && commandLine.pinningDevice.empty())
                 commandLine.pinningDevice = driver;
+            if (driver.starts_with("vhost-user") && commandLine.sharingDevice.empty())
+                commandLine.sharingDevice = driver;
             const bool memory = driver == "pc-dimm" || driver == "nvdimm" ||
                                 driver.starts_with("virtio-mem") || driver.starts_with("virtio-pmem");
             if (memory && commandLine.memoryDevice.empty()) commandLine.memoryDevice = driver;
@@ -162,6 +164,7 @@ Result<QemuCommandLine> parseQemuCommandLine(std::string_view text) {
         } else if (option == "-netdev") {
             const auto type = Properties(value, "type").text("type");
             if (type == "vhost-vdpa" && commandLine.pinningDevice.empty()) commandLine.pinningDevice = type;
+            if (type == "vhost-user" && commandLine.sharingDevice.empty()) commandLine.sharingDevice = type;
         } else {
             continue;
         }
@@ -183,19 +186,33 @@ Result<GuestRam> locateGuestRam(const QemuCommandLine& commandLine, const std::v
         const bool isPrivate = backend.type == "memory-backend-ram" && !backend.shared;
         const bool isShared = backend.shared && (backend.type == "memory-backend-memfd" ||
                                                  backend.type == "memory-backend-ram");
-        if (backend.hugetlb || (!isPrivate && !isShared))
+        const bool onHugetlbfs =
+            backend.hugetlb || std::any_of(mappings.begin(), mappings.end(), [&](const Mapping& mapping) {
+                return mapping.range.bytes == backend.bytes && mapping.hasFlag("ht");
+            });
+        if (onHugetlbfs)
+            return fail(ErrorCode::notSupported,
+                        fmt::format("guest RAM \"{}\" is on hugetlbfs, whose pages go back to their own pool "
+                                    "only; use transparent huge pages instead (remove <hugepages/> from "
+                                    "<memoryBacking>)",
+                                    backend.id));
+        if (!isPrivate && !isShared)
             return fail(
                 ErrorCode::notSupported,
-                fmt::format("guest RAM \"{}\" is {}{}{}; only anonymous memory, private or shared, and "
-                            "shared memfd can be overcommitted: remove <memoryBacking> hugepages and source "
-                            "from the domain, or give it <source type='memfd'/><access mode='shared'/>",
-                            backend.id, backend.shared ? "shared " : "private ", backend.type,
-                            backend.hugetlb ? " on hugetlbfs" : ""));
+                fmt::format("guest RAM \"{}\" is {} {}; only anonymous memory, private or shared, and shared "
+                            "memfd can be overcommitted: remove <memoryBacking> source from the domain, or "
+                            "give it <source type='memfd'/><access mode='shared'/>",
+                            backend.id, backend.shared ? "shared" : "private", backend.type));
         if (&backend != &commandLine.backends.front() && isShared != ram.shared)
             return fail(ErrorCode::notSupported,
                         "some of the guest's RAM is shared and some is not; give all of it the same access "
                         "mode in <memoryBacking> and <numa>");
         ram.shared = isShared;
+        if (isShared && !commandLine.sharingDevice.empty())
+            return fail(ErrorCode::notSupported,
+                        fmt::format("device {} gives the guest's memory to another process, which would not "
+                                    "see pages that are taken out; remove it from the domain",
+                                    commandLine.sharingDevice));
         if (backend.bytes == 0)
             return fail(ErrorCode::notSupported,
                         fmt::format("guest RAM \"{}\" has no readable size", backend.id));
@@ -211,9 +228,6 @@ Result<GuestRam> locateGuestRam(const QemuCommandLine& commandLine, const std::v
                     ErrorCode::notSupported,
                     "another userfaultfd manages the guest RAM (a post-copy migration under way?); try again "
                     "when it has ended");
-            if (mapping.hasFlag("ht"))
-                return fail(ErrorCode::notSupported,
-                            "guest RAM is on hugetlbfs; use transparent huge pages instead");
             if (mapping.hasFlag("lo") || mapping.lockedBytes != 0)
                 return fail(ErrorCode::notSupported,
                             "guest RAM is locked; remove <locked/> from the domain's <memoryBacking>");

@@ -76,6 +76,14 @@ TEST(QemuCommandLine, seesWhatForbidsOvercommit) {
     EXPECT_EQ(
         parseQemuCommandLine(commandLine({"q", "-m", "1", "-netdev", "vhost-vdpa,id=n"}))->pinningDevice,
         "vhost-vdpa");
+    EXPECT_EQ(parsed->sharingDevice, "");
+    EXPECT_EQ(parseQemuCommandLine(commandLine({"q", "-m", "1", "-netdev", "vhost-user,id=n,chardev=c"}))
+                  ->sharingDevice,
+              "vhost-user");
+    EXPECT_EQ(parseQemuCommandLine(
+                  commandLine({"q", "-m", "1", "-device", R"({"driver":"vhost-user-fs-pci","tag":"t"})"}))
+                  ->sharingDevice,
+              "vhost-user-fs-pci");
 }
 
 TEST(QemuCommandLine, hostileTextIsNoCrash) {
@@ -157,6 +165,9 @@ TEST(GuestRam, mayBeShared) {
     refused({sharedMapping(gib, gib), onDisk}, "expected 2 shared mapping(s) of 1073741824 bytes");
     refused({sharedMapping(gib, gib), mapping(3 * gib, gib)}, "found 1");
     refused({sharedMapping(gib, gib), sharedMapping(3 * gib, gib, " rd wr sh dc ht ")}, "hugetlbfs");
+    line.sharingDevice = "vhost-user-fs-pci";
+    refused({sharedMapping(gib, gib), anonymous}, "device vhost-user-fs-pci gives the guest's memory to");
+    line.sharingDevice = {};
     line.backends[1].shared = false;
     refused({sharedMapping(gib, gib), mapping(3 * gib, gib)}, "some of the guest's RAM is shared");
 }
