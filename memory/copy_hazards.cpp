@@ -56,6 +56,11 @@ Result<void> refuseCopying(const QemuCommandLine& commandLine, const std::string
         return fail(ErrorCode::notSupported,
                     fmt::format("memory device {} can be unplugged, and {}; remove it from the domain, or {}",
                                 commandLine.memoryDevice, matter, instead));
+    if (!commandLine.kernelDevice.empty())
+        return fail(
+            ErrorCode::notSupported,
+            fmt::format("device {} writes into the guest's memory unseen, and {}; use virtio-scsi, or {}",
+                        commandLine.kernelDevice, matter, instead));
     const bool nestedHost = nested.starts_with('Y') || nested.starts_with('1');
     if (commandLine.kvm && nestedHost && !commandLine.nestingOff)
         return fail(ErrorCode::notSupported,

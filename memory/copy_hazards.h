@@ -16,6 +16,7 @@ namespace thermocline::memory {
 
 /// Error: notSupported, with "what is wrong; what to do", where a byte could be lost:
 ///   - a file is open with O_DIRECT (disks with cache='none' or 'directsync'): a DMA in flight would be lost
+///   - a vhost-scsi device: likewise, without a file of the process
 ///   - memory devices that can be unplugged (pc-dimm, virtio-mem, ...): munmap waits for nobody
 ///   - KVM may run guests of the guest: it then keeps pages that it writes to without the page tables
 /// `nested`: text of the KVM module's parameter of that name; empty where there is none.

@@ -37,6 +37,12 @@ TEST(CopyHazards, memoryThatCanBeUnplugged) {
                 HasSubstr("virtio-mem-pci"));
 }
 
+TEST(CopyHazards, devicesOfTheKernelThatWriteIntoGuestMemory) {
+    EXPECT_THAT(refusal({"qemu", "-m", "1G", "-device", R"({"driver":"vhost-scsi-pci","wwpn":"naa.5"})"}),
+                HasSubstr("vhost-scsi-pci"));
+    EXPECT_EQ(refusal({"qemu", "-m", "1G", "-device", "virtio-scsi-pci,id=s"}), "");
+}
+
 TEST(CopyHazards, areTheSameForSharedMemoryWithAnotherWayOut) {
     const auto unplugged =
         refusal({"qemu", "-m", "1G", "-device", "pc-dimm,memdev=m1,id=dimm1"}, "N", Mechanism::unmap);

@@ -150,6 +150,8 @@ Result<QemuCommandLine> parseQemuCommandLine(std::string_view text) {
             const auto driver = Properties(value, "driver").text("driver");
             if (driver.starts_with("vfio-") && commandLine.pinningDevice.empty())
                 commandLine.pinningDevice = driver;
+            if (driver.starts_with("vhost-scsi") && commandLine.kernelDevice.empty())
+                commandLine.kernelDevice = driver;
             if (driver.starts_with("vhost-user") && commandLine.sharingDevice.empty())
                 commandLine.sharingDevice = driver;
             const bool memory = driver == "pc-dimm" || driver == "nvdimm" ||

@@ -31,13 +31,14 @@ struct MemoryBackend {
 struct QemuCommandLine {
     std::vector<MemoryBackend> backends;
     std::string uuid;
-    bool memoryLocked = false;    ///< -overcommit mem-lock=on
-    std::string pinningDevice;    ///< first vfio or vDPA device that pins guest RAM, empty if none
-    std::string sharingDevice{};  ///< first vhost-user device, whose back end maps guest RAM; empty if none
-    std::string encryption;       ///< "sev-guest", "tdx-guest", ...; empty if none
-    std::string memoryDevice;     ///< first pc-dimm, nvdimm, virtio-mem or virtio-pmem, empty if none
-    bool kvm = false;             ///< -accel kvm, in any of its forms
-    bool nestingOff = false;      ///< -cpu ...,vmx=off or svm=off
+    bool memoryLocked = false;  ///< -overcommit mem-lock=on
+    std::string pinningDevice;  ///< first vfio or vDPA device that pins guest RAM, empty if none
+    std::string sharingDevice;  ///< first vhost-user device, whose back end maps guest RAM; empty if none
+    std::string kernelDevice;   ///< first vhost-scsi device, for which the kernel has DMA done; empty if none
+    std::string encryption;     ///< "sev-guest", "tdx-guest", ...; empty if none
+    std::string memoryDevice;   ///< first pc-dimm, nvdimm, virtio-mem or virtio-pmem, empty if none
+    bool kvm = false;           ///< -accel kvm, in any of its forms
+    bool nestingOff = false;    ///< -cpu ...,vmx=off or svm=off
 };
 
 /// Parses the NUL-separated text of /proc/PID/cmdline. Error: notSupported where it names no guest RAM.
