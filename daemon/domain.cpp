@@ -36,6 +36,8 @@ std::string_view stateName(Domain::State state) {
             return "attached";
         case Domain::State::detaching:
             return "detaching";
+        case Domain::State::recovering:
+            return "recovering";
         case Domain::State::failed:
             return "failed";
     }
@@ -235,14 +237,15 @@ void Domain::attach(Done done) {
                 fail(ErrorCode::alreadyAttached, fmt::format("domain {} is attached already", info_.name)));
         case State::attaching:
         case State::detaching:
+        case State::recovering:
             return done(fail(ErrorCode::busy, fmt::format("domain {} is {}; try again when that is over",
                                                           info_.name, stateName(state_))));
         case State::failed:
-            return done(fail(
-                ErrorCode::busy,
-                fmt::format("domain {} has what a crashed manager left in it; detach it first (thermoctl "
-                            "detach {})",
-                            info_.name, info_.name)));
+            if (managerPidfd_.valid())
+                return done(fail(ErrorCode::busy, fmt::format("domain {}: {}", info_.name, stateNote_)));
+            recoveries_ = 0;
+            pendingRecovery_ = asRequest(std::move(done));
+            return recover("on request");
         case State::detached:
             break;
     }
@@ -333,7 +336,10 @@ void Domain::subscribe(Done done) {
 void Domain::applySavedLimit(const Done& done) {
     // What the last daemon had left to it holds until this one's arbiter has looked.
     if (allotment_ == 0 && environment_.budgeted && environment_.budgeted()) allotment_ = status_.limitBytes;
-    if (inForce(policy_.limitBytes) == status_.limitBytes) return applySavedProactive({}, done);
+    // A manager that recovered does nothing by itself: without a limit, too, it has to be told to bring back
+    // what is away.
+    if (inForce(policy_.limitBytes) == status_.limitBytes && state_ != State::recovering)
+        return applySavedProactive({}, done);
     applyLimit(policy_.limitBytes, [this, done](Result<void> applied) {
         if (!applied && applied.error().code == ErrorCode::processGone) return done(std::move(applied));
         applySavedProactive(applied
@@ -360,7 +366,7 @@ void Domain::applySavedProactive(const std::string& note, const Done& done) {
 
 void Domain::noAnswer(const Error& error, const Done& done) {
     // Where the manager ended, onManagerEnded knows what to do about it.
-    if (error.code != ErrorCode::processGone && state_ == State::attaching)
+    if (error.code != ErrorCode::processGone && (state_ == State::attaching || state_ == State::recovering))
         enter(State::failed, error.message);
     done(tl::unexpected<Error>(error));
 }
@@ -369,7 +375,7 @@ void Domain::noAnswer(const Error& error, const Done& done) {
 
 Result<void> Domain::checkAttached() const {
     if (state_ == State::attached) return {};
-    if (state_ == State::attaching || state_ == State::detaching)
+    if (state_ == State::attaching || state_ == State::detaching || state_ == State::recovering)
         return fail(ErrorCode::busy, fmt::format("domain {} is {}; try again when that is over", info_.name,
                                                  stateName(state_)));
     if (state_ == State::failed)

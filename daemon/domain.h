@@ -27,14 +27,19 @@ namespace thermocline {
 ///     detaching | error                 | attached  | policy and limit as before
 ///     detaching | cured                 | detached  | directory removed
 ///     any       | the VM's process ends | detached  | once the manager ended too: directory removed
-///     any       | manager ends, VM not  | failed    | files kept: the VM's faults wait for them
+///     any       | manager ends, VM not  | recovering| start `run --recover`
+///     recovering| ready                 | attached  | connect, subscribe, apply limit and policy again
+///     recovering| the detach was over   | as cured  | `cure`: detached, or failed
+///     recovering| manager died          | recovering| again, ever later
+///     recovering| refused, or too often | failed    | files kept: the VM's faults wait for them
+///     failed    | attach                | recovering| `run --recover`
 ///     failed    | detach                | as cured  | `cure`: detached, or failed
 ///
 /// What a request must remember is saved before it is done, and put back where it fails.
 /// Belongs to the loop's thread. REQUIRES: idle() when destroyed, or the loop runs no more.
 class Domain : private ManagerClient::Listener {
   public:
-    enum class State { detached, attaching, attached, detaching, failed };
+    enum class State { detached, attaching, attached, detaching, recovering, failed };
     using Done = std::function<void(Result<void>)>;
 
     using Environment = DomainEnvironment;
@@ -158,6 +163,10 @@ class Domain : private ManagerClient::Listener {
     void onVmEnded();
     void onManagerEnded();
     void expectManagerEnd();
+    /// Has another manager go on where one died; `why` for people.
+    void recover(std::string why);
+    void startRecovery();
+    void onRecovered(tl::expected<manager::Status, AttachFailure> ready);
     /// Takes what the manager left out of the VM's process; on success the domain is detached.
     void cure(Done done);
     void clearUp();
@@ -179,6 +188,11 @@ class Domain : private ManagerClient::Listener {
     EventLoop::Source patience_;  ///< runs out when a manager that should end does not
     bool leaving_ = false;        ///< the manager answered `detach`: its end is no crash
     Done pendingDetach_;
+    std::size_t recoveries_ = 0;  ///< since a manager lived for a while
+    std::chrono::steady_clock::time_point recoveredAt_{};
+    EventLoop::Source recovery_;  ///< runs out when the next is due
+    Done pendingRecovery_;        ///< who asked for one
+    bool recovering_ = false;     ///< a manager was started and has not answered
 
     std::string hookPhase_;
     std::string settingsNote_;

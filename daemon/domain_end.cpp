@@ -19,7 +19,7 @@ void Domain::detach(Done done) {
 }
 
 void Domain::detachTo(const db::Policy& policy, Done done) {
-    if (state_ == State::attaching || state_ == State::detaching)
+    if (state_ == State::attaching || state_ == State::detaching || state_ == State::recovering)
         return done(fail(ErrorCode::busy, fmt::format("domain {} is {}; try again when that is over",
                                                       info_.name, stateName(state_))));
     if (state_ == State::detached && !policy_.managed)
@@ -70,7 +70,10 @@ void Domain::onVmEnded() {
     spdlog::info("domain {}: its process {} has ended", info_.name, vmPid_);
     // A manager that runs ends by itself once it noticed; one that is still attaching gives its answer.
     if (managerPidfd_.valid()) return expectManagerEnd();
-    if (state_ == State::failed) clearUp();
+    recovery_.reset();
+    if (state_ == State::failed) return clearUp();
+    // Between two recoveries; one that is under way gives its answer.
+    if (state_ == State::recovering && !recovering_) clearUp();
 }
 
 void Domain::onGone() {
@@ -115,24 +118,90 @@ void Domain::onManagerEnded() {
         if (done) done({});  // there is nothing left to detach from
         return;
     }
-    // A daemon that died during a detach finds the manager in these states.
-    if (leaving_ || status_.state == "detaching" || status_.state == "detached") {
+    if (leaving_) {
         if (!done) done = [](const Result<void>&) {};
         return cure(std::move(done));
     }
-    spdlog::critical(
-        "domain {}: its manager crashed; what the VM touches outside its RAM waits until it is dealt with; "
-        "the "
-        "pages are kept in {}",
-        info_.name, environment_.runtime.domainDirectory(info_.uuid).string());
-    enter(
-        State::failed,
-        fmt::format("its manager crashed; thermoctl detach {} sets the VM free where no page of it is in the "
-                    "store, else only its end (virsh destroy) does",
-                    info_.name));
+    recover("its manager crashed");
     if (done)
         done(fail(ErrorCode::processGone,
                   fmt::format("domain {}: its manager crashed during the detach", info_.name)));
+}
+
+void Domain::recover(std::string why) {
+    constexpr auto livesLong = 1s;
+    constexpr std::chrono::milliseconds longestPause = 5s;
+    if (std::chrono::steady_clock::now() - recoveredAt_ > livesLong) recoveries_ = 0;
+    spdlog::error(
+        "domain {}: {}; what the VM touches outside its RAM waits for another one, the pages are in {}",
+        info_.name, why, environment_.runtime.domainDirectory(info_.uuid).string());
+    if (recoveries_ >= environment_.mostRecoveries) {
+        enter(State::failed,
+              fmt::format(
+                  "{}, {} times within a short time; the VM waits. The managers' log says why; thermoctl "
+                  "attach {} tries again",
+                  why, recoveries_ + 1, info_.name));
+        if (pendingRecovery_)
+            std::exchange(pendingRecovery_, nullptr)(fail(ErrorCode::processGone, stateNote_));
+        return;
+    }
+    enter(State::recovering, std::move(why));
+    if (recoveries_++ == 0) return startRecovery();
+    const auto pause =
+        environment_.recoveryPause * (std::int64_t{1} << std::min<std::size_t>(recoveries_ - 2, 10));
+    recovery_ = environment_.loop.after(std::min<std::chrono::milliseconds>(pause, longestPause), [this] {
+        recovery_.reset();
+        startRecovery();
+    });
+}
+
+void Domain::startRecovery() {
+    recovering_ = true;
+    environment_.managers.run(
+        vmPid_, environment_.runtime.domainDirectory(info_.uuid), info_.name,
+        [this](tl::expected<manager::Status, AttachFailure> ready) { onRecovered(std::move(ready)); }, true);
+}
+
+void Domain::onRecovered(tl::expected<manager::Status, AttachFailure> ready) {
+    recovering_ = false;
+    recoveredAt_ = std::chrono::steady_clock::now();
+    const Done done = [this](Result<void> attached) {
+        // Where that one died, too, the next goes on.
+        if (state_ == State::recovering) return;
+        if (attached) spdlog::info("domain {}: its memory is managed again", info_.name);
+        if (pendingRecovery_) std::exchange(pendingRecovery_, nullptr)(std::move(attached));
+    };
+    if (ready) {
+        status_ = std::move(*ready);
+        if (auto opened = openClient(); opened) return subscribe(done);
+        if (vmEnded()) {
+            clearUp();
+            return done({});
+        }
+        return recover("its manager crashed");
+    }
+    if (vmEnded()) {
+        clearUp();
+        return done(tl::unexpected<Error>(ready.error().error));
+    }
+    if (!ready.error().clean) return recover("its manager crashed while it recovered");
+    if (ready.error().error.code == ErrorCode::notAttached) return cure(done);
+    // One that a daemon before this one has started was quicker.
+    if (ready.error().error.code == ErrorCode::busy) {
+        if (!openClient()) return recover("its manager does not answer");
+        return client_->status([this, done](Result<manager::Status> status) {
+            if (!status) return noAnswer(status.error(), done);
+            status_ = std::move(*status);
+            subscribe(done);
+        });
+    }
+    spdlog::critical("domain {}: cannot be recovered: {}", info_.name, ready.error().error.message);
+    enter(State::failed,
+          fmt::format(
+              "its manager crashed, and cannot be followed by another: {}; thermoctl detach {} sets the VM "
+              "free where no page of it is in the store, else only its end (virsh destroy) does",
+              ready.error().error.message, info_.name));
+    done(tl::unexpected<Error>(ready.error().error));
 }
 
 void Domain::cure(Done done) {
@@ -150,6 +219,9 @@ void Domain::cure(Done done) {
 }
 
 void Domain::clearUp() {
+    if (pendingRecovery_)
+        std::exchange(pendingRecovery_, nullptr)(fail(
+            ErrorCode::processGone, fmt::format("nothing of domain {} is left to go on with", info_.name)));
     if (auto removed = environment_.runtime.removeDomain(info_.uuid); !removed)
         spdlog::error("domain {}: {}", info_.name, removed.error().message);
     vmSource_.reset();
@@ -157,6 +229,7 @@ void Domain::clearUp() {
     vmPid_ = 0;
     status_ = {};
     leaving_ = false;
+    recoveries_ = 0;
     supportPid_ = -1;
     enter(State::detached);
     // The same domain may run again already, in a new process. From the loop: a caller may not be finished.
@@ -180,9 +253,7 @@ void Domain::adopt(const DomainRecord& record) {
     enter(State::attaching);
     if (auto opened = openClient(); !opened) {
         if (!lives) return clearUp();
-        spdlog::warn("domain {}: no manager ({}); trying to set the VM free", info_.name,
-                     opened.error().message);
-        return cure([](const Result<void>&) {});
+        return recover(fmt::format("it has no manager ({})", opened.error().message));
     }
     spdlog::info("domain {}: found its manager again, process {}", info_.name, client_->managerPid());
     if (!lives) expectManagerEnd();

@@ -37,6 +37,10 @@ struct DomainEnvironment {
         setOvercommit{};
     /// The rule for a domain for which nobody has said anything; empty: there are none.
     std::function<std::optional<DomainRules::Match>(const DomainInfo&)> rule{};
+    /// So often a manager that died at once after it recovered a VM is followed by another; the pause before
+    /// the second doubles each time.
+    std::size_t mostRecoveries = 12;
+    std::chrono::milliseconds recoveryPause = std::chrono::milliseconds(50);
     /// Whether the host has a budget; empty: it has none.
     std::function<bool()> budgeted{};
 };

@@ -127,7 +127,11 @@ TEST_F(DomainTest, whatCannotBeCuredIsFailedUntilTheVmEnds) {
     EXPECT_EQ(domain_->state(), State::failed);
     EXPECT_THAT(domain_->stateNote(), HasSubstr("100 pages are still cold"));
     EXPECT_TRUE(std::filesystem::exists(directory()));
-    expectError(attach(), ErrorCode::busy, "thermoctl detach vm");
+    {
+        const FakeManagerMood mood("recover-refuses");
+        expectError(attach(), ErrorCode::notSupported, "lost with the key");
+    }
+    EXPECT_EQ(domain_->state(), State::failed);
     vm_->end();
     EXPECT_TRUE(reaches(State::detached));
     EXPECT_FALSE(std::filesystem::exists(directory()));
@@ -399,12 +403,92 @@ TEST_F(DomainTest, aManagerThatOutlivesItsVmIsEnded) {
     EXPECT_TRUE(hasEnded(*manager));
 }
 
-TEST_F(DomainTest, aCrashedManagersFilesAreKept) {
+TEST_F(DomainTest, aCrashedManagerIsFollowedByAnotherAndAllIsAsBefore) {
     makeDomain();
     ASSERT_TRUE(attach());
+    ASSERT_TRUE(setLimit(64 * mib));
+    ASSERT_TRUE(setProactive(0.01));
+    for (int crash = 0; crash < 2; ++crash) {
+        const auto manager = managerPid();
+        ::kill(manager, SIGKILL);
+        ASSERT_TRUE(reaches(State::recovering));
+        EXPECT_THAT(domain_->stateNote(), HasSubstr("crashed"));
+        expectError(setLimit(80 * mib), ErrorCode::busy, "recovering");
+        expectError(attach(), ErrorCode::busy, "recovering");
+        expectError(detach(), ErrorCode::busy, "recovering");
+        ASSERT_TRUE(reaches(State::attached));
+        EXPECT_NE(managerPid(), manager);
+        EXPECT_EQ(domain_->stateNote(), "");
+        EXPECT_EQ(domain_->status().limitBytes, 64 * mib);
+        EXPECT_EQ(domain_->status().proactiveMaxStall, 0.01);
+    }
+    ASSERT_TRUE(detach());
+    EXPECT_FALSE(std::filesystem::exists(directory()));
+}
+
+TEST_F(DomainTest, managersThatDieWhileTheyRecoverAreFollowedSoOftenAndNoMore) {
+    environment_.mostRecoveries = 3;
+    environment_.recoveryPause = 1ms;
+    makeDomain();
+    ASSERT_TRUE(attach());
+    {
+        const FakeManagerMood mood("recover-dies");
+        ::kill(managerPid(), SIGKILL);
+        ASSERT_TRUE(reaches(State::failed));
+        EXPECT_THAT(domain_->stateNote(), HasSubstr("4 times within a short time"));
+        EXPECT_TRUE(std::filesystem::exists(directory() / "arena"));
+        expectError(attach(), ErrorCode::processGone, "4 times");
+        EXPECT_EQ(domain_->state(), State::failed);
+    }
+    ASSERT_TRUE(attach());
+    EXPECT_EQ(domain_->state(), State::attached);
+}
+
+TEST_F(DomainTest, aManagerThatDiedAtTheEndOfADetachIsCuredAway) {
+    makeDomain();
+    ASSERT_TRUE(attach());
+    const FakeManagerMood mood("recover-cured");
     ::kill(managerPid(), SIGKILL);
-    ASSERT_TRUE(reaches(State::failed));
-    EXPECT_THAT(domain_->stateNote(), HasSubstr("crashed"));
+    ASSERT_TRUE(reaches(State::detached));
+    EXPECT_FALSE(std::filesystem::exists(directory()));
+}
+
+TEST_F(DomainTest, aManagerThatAnEarlierDaemonHadRecoverIsFound) {
+    makeDomain();
+    ASSERT_TRUE(attach());
+    const pid_t manager = managerPid();
+    const auto socket = directory() / manager::socketFileName;
+    const auto aside = directory() / "not-listening-yet";
+    std::filesystem::rename(socket, aside);
+    const FakeManagerMood mood("recover-late");
+    restartDaemon();
+    EXPECT_EQ(domain_->state(), State::recovering);
+    std::filesystem::rename(aside, socket);
+    ASSERT_TRUE(reaches(State::attached));
+    EXPECT_EQ(managerPid(), manager);
+}
+
+TEST_F(DomainTest, aVmThatEndsWhileItIsRecoveredIsDetached) {
+    environment_.recoveryPause = 1h;
+    makeDomain();
+    ASSERT_TRUE(attach());
+    const FakeManagerMood mood("recover-dies");
+    ::kill(managerPid(), SIGKILL);
+    ASSERT_TRUE(reaches(State::recovering));
+    vm_->end();
+    ASSERT_TRUE(reaches(State::detached));
+    EXPECT_FALSE(std::filesystem::exists(directory()));
+}
+
+TEST_F(DomainTest, theFilesOfAManagerThatCannotBeFollowedAreKept) {
+    makeDomain();
+    ASSERT_TRUE(attach());
+    {
+        const FakeManagerMood mood("recover-refuses");
+        ::kill(managerPid(), SIGKILL);
+        ASSERT_TRUE(reaches(State::failed));
+    }
+    EXPECT_THAT(domain_->stateNote(), HasSubstr("lost with the key"));
     EXPECT_TRUE(std::filesystem::exists(directory() / "arena"));
     expectError(setLimit(64 * mib), ErrorCode::notAttached, "crashed");
     {
@@ -449,21 +533,23 @@ TEST_F(DomainTest, theNextDaemonClearsUpAfterADeadVm) {
 TEST_F(DomainTest, theNextDaemonDealsWithACrashItDidNotSee) {
     makeDomain();
     ASSERT_TRUE(attach());
-    const auto manager = openPidfd(managerPid());
-    ::kill(managerPid(), SIGKILL);
+    const auto pid = managerPid();
+    const auto manager = openPidfd(pid);
+    domain_.reset();
+    ::kill(pid, SIGKILL);
     ASSERT_TRUE(manager && (hasEnded(*manager) || loop_.runUntil([&] { return hasEnded(*manager); }, 5s)));
     {
-        const FakeManagerMood mood("cure-refuses");
+        const FakeManagerMood mood("recover-refuses");
         restartDaemon();
         ASSERT_TRUE(reaches(State::failed));
         EXPECT_TRUE(std::filesystem::exists(directory() / "arena"));
     }
     restartDaemon();
-    ASSERT_TRUE(reaches(State::detached));
+    EXPECT_EQ(domain_->state(), State::recovering);
+    ASSERT_TRUE(reaches(State::attached));
+    EXPECT_TRUE(std::filesystem::exists(directory() / "arena"));
+    EXPECT_TRUE(detach());
     EXPECT_FALSE(std::filesystem::exists(directory()));
-    // Its policy says managed, so it is attached anew once libvirt says that it runs.
-    domain_->update({uuid, "vm", true, false, 512 * mib});
-    EXPECT_TRUE(reaches(State::attached));
 }
 
 TEST_F(DomainTest, thePolicyIsAppliedWheneverTheDomainStarts) {

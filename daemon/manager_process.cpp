@@ -116,7 +116,7 @@ void ManagerProcesses::start(Children::iterator child, const std::vector<std::st
 }
 
 void ManagerProcesses::run(pid_t vm, const std::filesystem::path& stateDirectory, const std::string& name,
-                           RunDone done) {
+                           RunDone done, bool recover) {
     const auto child = children_.insert(children_.end(), std::make_unique<Child>());
     // The ready line decides an attach; the exit decides it only where no good line came.
     const auto answered = std::make_shared<bool>(false);
@@ -149,6 +149,7 @@ void ManagerProcesses::run(pid_t vm, const std::filesystem::path& stateDirectory
     std::vector<std::string> argv{
         executable_.string(),    "run",    "--pid", std::to_string(vm), "--state-dir",
         stateDirectory.string(), "--name", name,    "--ready-fd",       std::to_string(readyFd)};
+    if (recover) argv.emplace_back("--recover");
     append(argv, fileTier_);
     append(argv, policy_);
     if (mechanism_) argv.insert(argv.end(), {"--mechanism", std::string(memory::mechanismName(*mechanism_))});

@@ -44,7 +44,9 @@ class ManagerProcesses {
     ManagerProcesses& operator=(const ManagerProcesses&) = delete;
 
     /// `run`: answers once the VM is attached or not. Where the manager says nothing in time it is killed.
-    void run(pid_t vm, const std::filesystem::path& stateDirectory, const std::string& name, RunDone done);
+    /// `recover`: it is to go on where another one died; a failure then leaves all as it was.
+    void run(pid_t vm, const std::filesystem::path& stateDirectory, const std::string& name, RunDone done,
+             bool recover = false);
     /// `cure`: answers when it ended. The error has what it wrote to stderr.
     void cure(pid_t vm, const std::filesystem::path& stateDirectory, CureDone done);
 

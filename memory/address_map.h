@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "memory/page.h"
@@ -27,6 +28,9 @@ class AddressMap {
 
     /// REQUIRES: page-aligned ranges that do not overlap.
     explicit AddressMap(const std::vector<VmRange>& ranges);
+    /// As another map was: its extents() and blocks().
+    AddressMap(std::vector<Extent> extents, std::uint64_t blocks)
+        : extents_(std::move(extents)), blocks_(blocks) {}
 
     /// Size of the page number space, in blocks (the first and last may be partly unused).
     [[nodiscard]] std::uint64_t blocks() const { return blocks_; }

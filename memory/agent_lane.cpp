@@ -13,6 +13,8 @@
 #include <ctime>
 #include <utility>
 
+#include "memory/sequence_point.h"
+
 namespace thermocline::memory {
 namespace {
 
@@ -94,23 +96,47 @@ void AgentLane::bringHere() {
     cpu_ = cpu;
 }
 
+bool AgentLane::awaitIdle() {
+    // Whoever asked may have died before it woke the agent.
+    futexWake(&shared_->request);
+    return awaitReply();
+}
+
+bool AgentLane::leaving() const {
+    return shared_->operations[0].kind == THERMOCLINE_EXIT;
+}
+
+void AgentLane::dismiss() {
+    exit();
+    submit(std::exchange(queued_, 0));
+}
+
+void AgentLane::submit(std::uint32_t count) {
+    shared_->operation_count = count;
+    std::atomic_ref(shared_->request).store(++sequence_, std::memory_order_release);
+    futexWake(&shared_->request);
+}
+
+/// Until all that was asked for is answered; false where the process has ended.
+bool AgentLane::awaitReply() {
+    std::atomic_ref reply(shared_->reply);
+    constexpr timespec patience{0, 50'000'000};
+    for (;;) {
+        const auto answered = reply.load(std::memory_order_acquire);
+        if (answered == sequence_) return true;
+        futexWait(&shared_->reply, answered, patience);
+        if (reply.load(std::memory_order_acquire) != sequence_ && processEnded_()) return false;
+    }
+}
+
 const std::vector<AgentLane::Outcome>& AgentLane::run() {
     outcomes_.clear();
     const auto count = std::exchange(queued_, 0);
     if (count == 0) return outcomes_;
     bringHere();
-    shared_->operation_count = count;
-    std::atomic_ref request(shared_->request);
-    std::atomic_ref reply(shared_->reply);
-    request.store(++sequence_, std::memory_order_release);
-    futexWake(&shared_->request);
-    constexpr timespec patience{0, 50'000'000};
-    for (;;) {
-        const auto answered = reply.load(std::memory_order_acquire);
-        if (answered == sequence_) break;
-        futexWait(&shared_->reply, answered, patience);
-        if (reply.load(std::memory_order_acquire) != sequence_ && processEnded_()) return outcomes_;
-    }
+    submit(count);
+    sequencePoint("agent-asked");
+    if (!awaitReply()) return outcomes_;
     // The control page can be written by the VM's process: take what it says with care (never more than was
     // asked).
     const auto completed = std::min(shared_->completed, count);

@@ -32,6 +32,13 @@ class AgentLane {
     void populate(VmAddress page);
     void exit();
 
+    /// Waits until the agent has done what another manager asked of it. False where the process has ended.
+    bool awaitIdle();
+    /// Was the agent about to be told to leave, or told? REQUIRES: awaitIdle(), no run() since.
+    [[nodiscard]] bool leaving() const;
+    /// Tells it to leave, without waiting for an answer: it may have left.
+    void dismiss();
+
     /// One queued operation's outcome.
     struct Outcome {
         int error =
@@ -45,6 +52,8 @@ class AgentLane {
   private:
     thermocline_operation& next(std::uint32_t kind);
     void bringHere();
+    void submit(std::uint32_t count);
+    bool awaitReply();
 
     thermocline_lane* shared_;
     pid_t thread_;

@@ -307,6 +307,21 @@ Result<void> awaitThreadsEnd(const Footprint& footprint) {
     return {};
 }
 
+/// The descriptors that come from outside of the process.
+Result<void> openProcess(Attachment& attachment) {
+    const auto pid = attachment.footprint.pid;
+    attachment.process.reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+    if (!attachment.process.valid())
+        return failErrno(fmt::format("pidfd_open({})", pid), errno,
+                         errno == ESRCH ? ErrorCode::processGone : ErrorCode::systemError);
+    attachment.memory.reset(::open(fmt::format("/proc/{}/mem", pid).c_str(), O_RDWR | O_CLOEXEC));
+    attachment.pagemap.reset(::open(fmt::format("/proc/{}/pagemap", pid).c_str(), O_RDONLY | O_CLOEXEC));
+    attachment.status.reset(::open(fmt::format("/proc/{}/status", pid).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!attachment.memory.valid() || !attachment.pagemap.valid() || !attachment.status.valid())
+        return failErrno(fmt::format("/proc/{}/mem", pid), errno, ErrorCode::permissionDenied);
+    return {};
+}
+
 }  // namespace
 
 StagingArea::StagingArea(VmRange reservation, std::uint64_t blocks)
@@ -333,15 +348,7 @@ Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::
     const auto started = processStartTime(pid);
     if (!started) return tl::unexpected(started.error());
     attachment.footprint.startTime = *started;
-    attachment.process.reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-    if (!attachment.process.valid())
-        return failErrno(fmt::format("pidfd_open({})", pid), errno,
-                         errno == ESRCH ? ErrorCode::processGone : ErrorCode::systemError);
-    attachment.memory.reset(::open(fmt::format("/proc/{}/mem", pid).c_str(), O_RDWR | O_CLOEXEC));
-    attachment.pagemap.reset(::open(fmt::format("/proc/{}/pagemap", pid).c_str(), O_RDONLY | O_CLOEXEC));
-    attachment.status.reset(::open(fmt::format("/proc/{}/status", pid).c_str(), O_RDONLY | O_CLOEXEC));
-    if (!attachment.memory.valid() || !attachment.pagemap.valid() || !attachment.status.valid())
-        return failErrno(fmt::format("/proc/{}/mem", pid), errno, ErrorCode::permissionDenied);
+    THERMOCLINE_TRY(openProcess(attachment));
     const auto code = agentCode();
     if (!code) return tl::unexpected(code.error());
     auto control = controlPages();
@@ -364,6 +371,28 @@ Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::
     remote->reset();
     attachment.footprint.pauseMicroseconds =
         static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(pause).count());
+    return attachment;
+}
+
+Result<Attachment> reattach(const Footprint& footprint) {
+    Attachment attachment;
+    attachment.footprint = footprint;
+    THERMOCLINE_TRY(openProcess(attachment));
+    // After the pidfd: the number cannot have become another process's since.
+    const auto started = processStartTime(footprint.pid);
+    if (!started || *started != footprint.startTime)
+        return fail(ErrorCode::processGone, fmt::format("process {} has ended", footprint.pid));
+    if (findAttachedDescriptor(footprint.pid) != footprint.controlFd)
+        return fail(ErrorCode::notAttached,
+                    fmt::format("process {} does not hold descriptor {} of an attachment", footprint.pid,
+                                footprint.controlFd));
+    for (const auto& [number, ours] : {std::pair(footprint.guestUffd, &attachment.guestUffd),
+                                       std::pair(footprint.dropUffd, &attachment.dropUffd),
+                                       std::pair(footprint.controlFd, &attachment.control)}) {
+        auto taken = takeDescriptor(attachment.process, number);
+        if (!taken) return tl::unexpected(taken.error());
+        *ours = std::move(*taken);
+    }
     return attachment;
 }
 
@@ -435,6 +464,20 @@ void from_json(const nlohmann::json& json, Footprint& f) {
     f.guestRam.clear();
     for (const auto& r : json.at("guest_ram"))
         f.guestRam.push_back(range(r));
+}
+
+Result<Footprint> readFootprint(const std::string& path) {
+    const auto text = readProcFile(path);
+    if (!text) return tl::unexpected(text.error());
+    const auto json = nlohmann::json::parse(*text, nullptr, false);
+    if (json.is_discarded()) return fail(ErrorCode::systemError, path + " is damaged");
+    Footprint footprint;
+    try {
+        json.get_to(footprint);
+    } catch (const nlohmann::json::exception& exception) {
+        return fail(ErrorCode::systemError, fmt::format("{} is damaged: {}", path, exception.what()));
+    }
+    return footprint;
 }
 
 }  // namespace thermocline::memory

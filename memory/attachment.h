@@ -52,6 +52,8 @@ struct Footprint {
 
 void to_json(nlohmann::json& json, const Footprint& footprint);
 void from_json(const nlohmann::json& json, Footprint& footprint);
+/// From a file that has one as JSON. Errors: systemError where it is not there or damaged.
+Result<Footprint> readFootprint(const std::string& path);
 
 /// Addresses inside the staging reservation: the page with number p is staged at page(p); behind the staging
 /// area each lane has a block that dropped pages are moved to, and one where fresh huge pages are made.
@@ -93,6 +95,10 @@ struct Attachment {
 Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::uint64_t blocks,
                           Mechanism mechanism = Mechanism::move,
                           const std::string& userfaultfdDevice = "/dev/userfaultfd");
+
+/// A process that another manager attached, which is dead by now. Needs the privileges that attach() does,
+/// and changes nothing. Errors: processGone; notAttached where it no longer holds the descriptors.
+Result<Attachment> reattach(const Footprint& footprint);
 
 /// The last part of step 5: unmaps and closes what `footprint` lists. REQUIRES: nothing is staged or cold any
 /// more and the agent threads have been told to leave; waits for them. processGone where the process is no

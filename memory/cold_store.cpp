@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -59,6 +60,33 @@ Result<std::unique_ptr<ColdStore>> ColdStore::create(const std::string& path, st
     if (arena == MAP_FAILED) return refuse("mapping");
     return std::unique_ptr<ColdStore>(
         new ColdStore(std::move(file), path, static_cast<std::byte*>(arena), maxBytes));
+}
+
+Result<std::unique_ptr<ColdStore>> ColdStore::open(const std::string& path, std::uint64_t maxBytes) {
+    UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    if (!file.valid()) return failErrno(path);
+    maxBytes -= maxBytes % SlotAllocator::slabBytes;
+    struct stat info {};
+    if (::fstat(file.get(), &info) != 0) return failErrno(path);
+    if (info.st_size != static_cast<off_t>(maxBytes))
+        return fail(ErrorCode::systemError,
+                    fmt::format("{} is damaged: it has {} bytes, not {}", path, info.st_size, maxBytes));
+    void* arena = ::mmap(nullptr, maxBytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+    if (arena == MAP_FAILED) return failErrno("mapping " + path);
+    return std::unique_ptr<ColdStore>(
+        new ColdStore(std::move(file), path, static_cast<std::byte*>(arena), maxBytes));
+}
+
+bool ColdStore::claim(Slot slot) {
+    const std::lock_guard lock(mutex_);
+    return slot.bytes > sizeof(SlotHeader) && allocator_.claim(slot);
+}
+
+void ColdStore::endClaims() {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [offset, bytes] : allocator_.endClaims())
+        (void)::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                          static_cast<off_t>(bytes));
 }
 
 ColdStore::ColdStore(UniqueFd file, std::string path, std::byte* arena, std::uint64_t maxBytes)

@@ -35,6 +35,14 @@ class ColdStore {
   public:
     /// An empty store in a new file `path` (mode 0600) for at most `maxBytes` of slots.
     static Result<std::unique_ptr<ColdStore>> create(const std::string& path, std::uint64_t maxBytes);
+    /// What another manager left in `path`; every slot is to be claim()ed, then endClaims(). Error:
+    /// systemError where it is damaged.
+    static Result<std::unique_ptr<ColdStore>> open(const std::string& path, std::uint64_t maxBytes);
+    /// The slot is in use. False where it cannot be (SlotAllocator::claim). What it holds is not looked at:
+    /// get() does, each time.
+    bool claim(Slot slot);
+    /// Gives back what was not claimed.
+    void endClaims();
     ~ColdStore();
     ColdStore(const ColdStore&) = delete;
     ColdStore& operator=(const ColdStore&) = delete;

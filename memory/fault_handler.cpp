@@ -8,11 +8,11 @@
 #include <array>
 
 #include "memory/process_map.h"
+#include "memory/sequence_point.h"
 
 namespace thermocline::memory {
 namespace {
 
-constexpr std::size_t messagesPerRead = 64;
 constexpr unsigned mostFaultsBetweenLooks = 64;
 /// A guest thread on this CPU is back sooner, if it faults all the time; one that was woken on another is
 /// not.
@@ -27,7 +27,6 @@ FaultHandler::FaultHandler(Pager& pager, Userfault& guest, const Budget& budget,
       budget_(budget),
       hooks_(std::move(hooks)),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      messages_(messagesPerRead),
       thread_([this, process] { run(process); }) {}
 
 FaultHandler::~FaultHandler() {
@@ -102,18 +101,26 @@ void FaultHandler::readMessages() {
         // Events before faults: a fault that was read with a REMOVE of its page must not be given the old
         // bytes, since the reading alone lets the kernel go on to drop the page.
         const PriorityMutex::Urgent layout(pager_.layout());
-        count = guest_.read(messages_);
-        for (std::size_t i = 0; i < count; ++i)
-            if (messages_[i].event != UFFD_EVENT_PAGEFAULT) pager_.applyEvent(messages_[i]);
+        auto& journal = pager_.journal();
+        const auto messages = journal.buffer();
+        count = guest_.read(messages);
         for (std::size_t i = 0; i < count; ++i) {
-            if (messages_[i].event != UFFD_EVENT_PAGEFAULT) continue;
-            const auto& fault = messages_[i].arg.pagefault;
+            if (messages[i].event == UFFD_EVENT_PAGEFAULT) continue;
+            sequencePoint("event-read");
+            pager_.applyEvent(messages[i]);
+            sequencePoint("event-applied");
+            journal.applied(i);
+        }
+        for (std::size_t i = 0; i < count; ++i) {
+            if (messages[i].event != UFFD_EVENT_PAGEFAULT) continue;
+            const auto& fault = messages[i].arg.pagefault;
             pending_.push_back({{fault.address},
                                 (fault.flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0,
                                 static_cast<pid_t>(fault.feat.ptid)});
             faults_.fetch_add(1, std::memory_order_relaxed);
         }
-    } while (count == messages_.size());
+        journal.forget(count);
+    } while (count == EventJournal::mostMessages);
 }
 
 bool FaultHandler::servePending() {

@@ -85,7 +85,6 @@ class FaultHandler {
     Hooks hooks_;
     UniqueFd wake_;
     std::vector<Fault> pending_;
-    std::vector<uffd_msg> messages_;
     StreamDetector streams_;
     NeighbourBlocks neighbours_;
     std::optional<BlockNumber> lastPassed_;

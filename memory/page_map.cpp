@@ -2,7 +2,9 @@
 #include "memory/page_map.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <utility>
 
@@ -22,6 +24,23 @@ Result<PageMap> PageMap::create(const std::string& path, std::uint64_t blocks) {
     return PageMap(std::move(file), static_cast<PageEntry*>(entries), blocks);
 }
 
+Result<PageMap> PageMap::open(const std::string& path, std::uint64_t blocks) {
+    UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    if (!file.valid()) return failErrno(path);
+    const auto bytes = blocks * pagesPerBlock * sizeof(PageEntry);
+    struct stat info {};
+    if (::fstat(file.get(), &info) != 0) return failErrno(path);
+    if (info.st_size != static_cast<off_t>(bytes))
+        return fail(ErrorCode::systemError,
+                    fmt::format("{} is damaged: it has {} bytes, not {}", path, info.st_size, bytes));
+    void* entries = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+    if (entries == MAP_FAILED) return failErrno("mapping " + path);
+    PageMap map(std::move(file), static_cast<PageEntry*>(entries), blocks);
+    if (!map.recount())
+        return fail(ErrorCode::systemError, path + " is damaged: a page is in a state that there is not");
+    return map;
+}
+
 PageMap::PageMap(UniqueFd file, PageEntry* entries, std::uint64_t blocks)
     : file_(std::move(file)), entries_(entries), blocks_(blocks) {
     counts_[static_cast<std::size_t>(PageState::absent)] = blocks * pagesPerBlock;
@@ -33,6 +52,18 @@ PageMap::PageMap(PageMap&& other) noexcept
       blocks_(other.blocks_) {
     for (std::size_t i = 0; i < counts_.size(); ++i)
         counts_[i] = other.counts_[i].load();
+}
+
+bool PageMap::recount() {
+    std::array<std::uint64_t, pageStates> counts{};
+    for (PageNumber page = 0; page < firstPageOf(blocks_); ++page) {
+        const auto state = static_cast<std::size_t>(entries_[page].state());
+        if (state >= pageStates) return false;
+        ++counts.at(state);
+    }
+    for (std::size_t i = 0; i < pageStates; ++i)
+        counts_.at(i) = counts.at(i);
+    return true;
 }
 
 PageMap::~PageMap() {

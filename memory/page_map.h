@@ -129,6 +129,8 @@ class PageMap {
   public:
     /// A map of `blocks` blocks, all absent, in a new file `path` (mode 0600). Error: systemError.
     static Result<PageMap> create(const std::string& path, std::uint64_t blocks);
+    /// What another manager left in `path`, unchanged. Error: systemError where it is damaged.
+    static Result<PageMap> open(const std::string& path, std::uint64_t blocks);
     PageMap(PageMap&& other) noexcept;
     PageMap& operator=(PageMap&&) = delete;
     ~PageMap();
@@ -152,6 +154,7 @@ class PageMap {
 
   private:
     PageMap(UniqueFd file, PageEntry* entries, std::uint64_t blocks);
+    [[nodiscard]] bool recount();
 
     UniqueFd file_;
     PageEntry* entries_;

@@ -9,6 +9,8 @@
 #include <numeric>
 #include <utility>
 
+#include "memory/sequence_point.h"
+
 namespace thermocline::memory {
 
 Step stepOf(int error) {
@@ -27,8 +29,8 @@ Step stepOf(int error) {
 }
 
 Pager::Pager(const Footprint& footprint, AddressMap addresses, Userfault& guest, Userfault& drop,
-             const ProcessMemory& memory, PageMap& pages, ColdStore& store, FrozenTier* frozen,
-             std::array<AgentLane*, laneCount> lanes)
+             const ProcessMemory& memory, PageMap& pages, EventJournal& journal, ColdStore& store,
+             FrozenTier* frozen, std::array<AgentLane*, laneCount> lanes)
     : footprint_(footprint),
       area_(footprint.staging, addresses.blocks()),
       addresses_(std::move(addresses)),
@@ -36,6 +38,7 @@ Pager::Pager(const Footprint& footprint, AddressMap addresses, Userfault& guest,
       drop_(drop),
       memory_(memory),
       pages_(pages),
+      journal_(journal),
       store_(store),
       frozen_(frozen),
       blocks_(addresses_.blocks()) {
@@ -68,6 +71,7 @@ Result<void> Pager::registerGuest() {
         blocks.emplace_back(mutex);
     for (const auto& extent : addresses_.extents())
         THERMOCLINE_TRY(guest_.registerRange(extent.range(), guestRegisterModes(footprint_.mechanism)));
+    sequencePoint("guest-registered");
     // From here on pages appear only through us, and we are here; they vanish only after their REMOVE event
     // was read, which takes the lock that we hold. So the scan sees a state that holds until we let go.
     pages_.setAll(0, firstPageOf(pages_.blocks()), PageEntry::absent());
@@ -77,6 +81,8 @@ Result<void> Pager::registerGuest() {
                           PageEntry::resident());
         }));
     }
+    sequencePoint("guest-scanned");
+    journal_.setRegistered(true);  // the page map is true from now on
     registered_ = true;
     return {};
 }
@@ -90,6 +96,8 @@ Result<bool> Pager::unregisterGuest() {
         return false;
     // A fault that the other thread is about to serve meets an unregistered range: unregistering woke its
     // thread, and the kernel serves it (Populate::unmapped).
+    journal_.setRegistered(false);
+    sequencePoint("guest-let-go");
     registered_ = false;
     for (const auto& extent : addresses_.extents())
         THERMOCLINE_TRY(guest_.unregister(extent.range()));
@@ -226,6 +234,7 @@ Pager::Moved Pager::moveIn(Worker& worker, BlockNumber block, VmAddress to, VmAd
     worker.lane->movePages(footprint_.guestUffd, to, from, want);
     const auto& outcome = worker.lane->run();
     if (outcome.empty()) return {{}, Step::gone};
+    sequencePoint("moved-in");
     Moved result{outcome[0].pages, stepOf(outcome[0].error)};
     result.pages &= want;
     result.pages.forEach([&](std::size_t i) { cameBack(firstPageOf(block) + i, false); });

@@ -27,6 +27,7 @@
 #include "memory/agent_lane.h"
 #include "memory/attachment.h"
 #include "memory/cold_store.h"
+#include "memory/event_journal.h"
 #include "memory/frozen_tier.h"
 #include "memory/heat_map.h"
 #include "memory/page_codec.h"
@@ -80,8 +81,20 @@ class Pager {
     /// All references outlive the pager. `frozen` may be none; `lanes` are our mappings of the agents'
     /// control pages.
     Pager(const Footprint& footprint, AddressMap addresses, Userfault& guest, Userfault& drop,
-          const ProcessMemory& memory, PageMap& pages, ColdStore& store, FrozenTier* frozen,
-          std::array<AgentLane*, laneCount> lanes);
+          const ProcessMemory& memory, PageMap& pages, EventJournal& journal, ColdStore& store,
+          FrozenTier* frozen, std::array<AgentLane*, laneCount> lanes);
+
+    /// What recover() found.
+    struct Recovered {
+        std::uint64_t staged = 0;   ///< pages in the staging area
+        std::uint64_t stored = 0;   ///< pages in the store
+        std::uint64_t settled = 0;  ///< pages that were on their way when the manager died
+        std::uint64_t lost = 0;     ///< pages that nothing holds any more; who needs one waits
+    };
+    /// Takes over from a manager that died, at whatever instant; then faults can be served. REQUIRES: page
+    /// map, journal and store are what it left, its agents are idle, and no thread runs yet. Error:
+    /// notSupported, systemError, processGone; nothing is lost by trying again.
+    Result<Recovered> recover();
 
     // -- either thread --
     [[nodiscard]] std::uint64_t memoryBytes() const { return memoryBytes_.load(std::memory_order_relaxed); }
@@ -93,6 +106,8 @@ class Pager {
     [[nodiscard]] std::uint64_t copyBytes() const { return copyBytes_.load(std::memory_order_relaxed); }
     /// Blocks with pages that were compressed for speed, and could be smaller.
     [[nodiscard]] std::uint64_t looseBlocks() const { return looseBlocks_.load(std::memory_order_relaxed); }
+    /// Blocks that were one huge page, and may be fit to be one again.
+    [[nodiscard]] std::uint64_t splitBlocks() const { return splitBlocks_.load(std::memory_order_relaxed); }
     [[nodiscard]] bool registered() const { return registered_.load(std::memory_order_relaxed); }
     [[nodiscard]] const Counters& counters() const { return counters_; }
     /// Guest RAM, as a list of what is mapped now. (either thread, under layout())
@@ -104,6 +119,8 @@ class Pager {
 
     // -- fault thread --
     [[nodiscard]] PriorityMutex& layout() { return layout_; }
+    /// Under layout(): read messages into its buffer, and say what was applied.
+    [[nodiscard]] EventJournal& journal() { return journal_; }
     /// REQUIRES: layout() held since before the message was read; all events of one read before its faults.
     void applyEvent(const uffd_msg& message);
     /// Would serving a fault there take more memory than is in use now? A guess by the page's state, without
@@ -168,6 +185,8 @@ class Pager {
     Step dropCopies(BlockNumber block);
     /// Makes pages of `block` that were compressed for speed as small as others.
     Step tighten(BlockNumber block);
+    /// Makes `block` one huge page again, if it was one and all of it is in guest RAM. Nothing where not.
+    Step rebuild(BlockNumber block);
     /// Brings back the pages of `block` that are staged.
     Step unstage(BlockNumber block);
     /// Closes gaps in the store where they are too many. Nothing where there is nothing to win.
@@ -242,6 +261,15 @@ class Pager {
     bool makeFreshHuge(Worker& worker);
     void emptyFresh(Worker& worker);
 
+    // pager_recovery.cpp
+    void replay(const uffd_msg& message);
+    void replayUnapplied();
+    Result<void> clearAreas();
+    [[nodiscard]] Result<std::vector<BlockMask>> populatedIn(
+        const std::vector<AddressMap::Extent>& extents) const;
+    void settle(BlockNumber block, const BlockMask& inGuest, const BlockMask& inStaging, Recovered& found);
+    void claimSlots(Recovered& found);
+
     void removed(PageNumber first, std::uint64_t count);
     void discard(PageNumber first, std::uint64_t count);
     void release(PageEntry entry);
@@ -281,7 +309,7 @@ class Pager {
     void movedAside(PageNumber page);
     Step restoreWhole(BlockNumber block, VmAddress address);
     Step restoreStored(BlockNumber block);
-    Step collapse(BlockNumber block);
+    void setWasHuge(BlockNumber block, bool was);
     bool fillFresh(Worker& worker, BlockNumber block, std::vector<PageEntry>& entries);
     Step moveFreshIn(Worker& worker, BlockNumber block, VmAddress address);
     struct Brought {
@@ -304,6 +332,7 @@ class Pager {
     Userfault& drop_;
     const ProcessMemory& memory_;
     PageMap& pages_;
+    EventJournal& journal_;
     ColdStore& store_;
     FrozenTier* frozen_;
     Worker faultWorker_;
@@ -320,6 +349,7 @@ class Pager {
     std::atomic<std::uint64_t> leftoverPages_{0};
     std::atomic<std::uint64_t> copyBytes_{0};
     std::atomic<std::uint64_t> looseBlocks_{0};
+    std::atomic<std::uint64_t> splitBlocks_{0};
     std::atomic<bool> keepCopies_{false};
     std::atomic<std::uint64_t> memoryBytes_{0};
     std::atomic<bool> registered_{false};

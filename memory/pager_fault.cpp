@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "memory/pager.h"
+#include "memory/sequence_point.h"
 
 namespace thermocline::memory {
 
@@ -185,7 +186,9 @@ Served Pager::serveStored(PageNumber number, VmAddress address) {
 
 Served Pager::populate(PageNumber number, VmAddress address, PageBytes bytes) {
     std::size_t copied = 0;
-    switch (guest_.copy(address, bytes, copied)) {
+    const auto outcome = guest_.copy(address, bytes, copied);
+    sequencePoint("fault-served");
+    switch (outcome) {
         case Populate::present:  // a page that is there counts
             letGo(address);
             [[fallthrough]];
@@ -264,6 +267,7 @@ bool Pager::prefetchBlock(VmAddress address) {
         emptyFresh(faultWorker_);
         return false;
     }
+    sequencePoint("fresh-filled-ahead");
     const auto step = moveFreshIn(faultWorker_, block, *whole);
     if (step != Step::done) return false;
     counters_.prefetchedPages.fetch_add(pagesPerBlock, std::memory_order_relaxed);
@@ -281,6 +285,7 @@ void Pager::applyEvent(const uffd_msg& message) {
                 unmapped ? discard(part.first, part.pages) : removed(part.first, part.pages);
             if (unmapped) {
                 addresses_.unmap(range);
+                journal_.addresses(addresses_);
                 memoryBytes_ = addresses_.pages() * pageBytes;
             }
             break;
@@ -288,6 +293,7 @@ void Pager::applyEvent(const uffd_msg& message) {
         case UFFD_EVENT_REMAP:
             // What the target held before is gone (MREMAP_FIXED unmaps it, with an UNMAP event of its own).
             addresses_.remap({{message.arg.remap.from}, message.arg.remap.len}, {message.arg.remap.to});
+            journal_.addresses(addresses_);
             break;
         default:
             break;
@@ -303,7 +309,7 @@ void Pager::discard(PageNumber first, std::uint64_t count) {
         const auto end = std::min(first + count, firstPageOf(block + 1));
         const PriorityMutex::Urgent lock(shard(block));
         BlockMask wasStaged;
-        blocks_[block].wasHuge = false;
+        setWasHuge(block, false);
         for (; number < end; ++number) {
             const auto entry = pages_.get(number);
             if (entry.state() == PageState::staged) wasStaged.set(number % pagesPerBlock);

@@ -121,7 +121,7 @@ Step Pager::freeze(BlockNumber block, std::chrono::milliseconds age) {
                 return result;
             for (std::size_t i = 0; i < chunkPages; ++i) {
                 const auto entry = pages_.get(first + from + i);
-                if (entry.state() != PageState::cold) continue;
+                if (entry.state() != PageState::cold || entry.slot().bytes == 0) continue;
                 const auto bytes = store_.bytesOf(entry.slot());
                 std::copy(bytes.begin(), bytes.end(), page(worker, i).begin());
                 before[i] = entry;

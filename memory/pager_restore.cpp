@@ -6,10 +6,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <utility>
 
 #include "memory/kernel_abi.h"
 #include "memory/pager.h"
+#include "memory/sequence_point.h"
 
 namespace thermocline::memory {
 
@@ -32,7 +32,8 @@ Step Pager::restore(BlockNumber block) {
         if (step != Step::nothing) return step;
     }
     const auto step = restoreStored(block);
-    return step == Step::retry || step == Step::gone ? step : collapse(block);
+    if (step == Step::retry || step == Step::gone) return step;
+    return rebuild(block) == Step::gone ? Step::gone : Step::done;
 }
 
 /// A block that is cold from end to end comes back as a huge page, made aside and moved in. `nothing`: not
@@ -47,6 +48,7 @@ Step Pager::restoreWhole(BlockNumber block, VmAddress address) {
         emptyFresh(worker);
         return Step::nothing;
     }
+    sequencePoint("fresh-filled");
     const PriorityMutex::Patient layout(layout_);
     const PriorityMutex::Patient lock(shard(block));
     // What changed meanwhile (a fault, a REMOVE) makes the copy stale: an entry that is still the same was
@@ -98,6 +100,7 @@ Pager::Brought Pager::bringStored(Worker& worker, PageNumber first, VmAddress ad
         std::size_t copied = 0;
         brought.last =
             guest_.copy(address + i * pageBytes, std::span(worker.buffer).first(run * pageBytes), copied);
+        sequencePoint("brought-back");
         for (std::size_t k = 0; k < copied / pageBytes; ++k)
             cameBack(first + i + k, false);
         brought.pages += copied / pageBytes;
@@ -146,21 +149,32 @@ void Pager::emptyFresh(Worker& worker) {
     worker.lane->run();
 }
 
-/// Makes the pages of a block that was one huge page, and is all there again, one huge page again. The kernel
-/// does it, or not (pinned pages, no memory); what the pages hold is the same either way, so no lock is
-/// needed.
-Step Pager::collapse(BlockNumber block) {
+/// The kernel does it, or not (pinned pages, no memory); what the pages hold is the same either way, so no
+/// lock is needed while it does.
+Step Pager::rebuild(BlockNumber block) {
     std::optional<VmAddress> whole;
     {
         const PriorityMutex::Patient layout(layout_);
         const PriorityMutex::Patient lock(shard(block));
-        if (!std::exchange(blocks_[block].wasHuge, false)) return Step::done;
-        if (pages_.pagesIn(block, PageState::resident) != allPages()) return Step::done;
+        if (!blocks_[block].wasHuge || pages_.pagesIn(block, PageState::resident) != allPages())
+            return Step::nothing;
+        setWasHuge(block, false);
         whole = addresses_.wholeBlock(block);
     }
-    if (!whole || memory_.isHuge(*whole)) return Step::done;
+    if (!whole || memory_.isHuge(*whole)) return Step::nothing;
     backgroundWorker_.lane->advise({*whole, blockBytes}, abi::madviseCollapse);
     return backgroundWorker_.lane->run().empty() ? Step::gone : Step::done;
+}
+
+/// REQUIRES: the block's lock.
+void Pager::setWasHuge(BlockNumber block, bool was) {
+    auto& state = blocks_[block];
+    if (state.wasHuge == was) return;
+    state.wasHuge = was;
+    if (was)
+        splitBlocks_.fetch_add(1, std::memory_order_relaxed);
+    else
+        splitBlocks_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 }  // namespace thermocline::memory

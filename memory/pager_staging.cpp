@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "memory/pager.h"
+#include "memory/sequence_point.h"
 
 namespace thermocline::memory {
 namespace {
@@ -32,7 +33,7 @@ Step Pager::stage(BlockNumber block, HotBlocks hot, std::size_t mostPages) {
         const auto whole = addresses_.wholeBlock(block);
         if (whole && want == allPages() && memory_.isHuge(*whole)) {
             auto& state = blocks_[block];
-            state.wasHuge = true;
+            setWasHuge(block, true);
             if (!copies()) {
                 if (hot == HotBlocks::take ||
                     (state.heat.skip == 0 && (state.heat.level == 0 || hot == HotBlocks::passOver)))
@@ -85,6 +86,7 @@ Step Pager::stageWhole(BlockNumber block, VmAddress address) {
     backgroundWorker_.lane->moveHuge(footprint_.guestUffd, staged(block), address);
     const auto& outcome = backgroundWorker_.lane->run();
     if (outcome.empty()) return Step::gone;
+    sequencePoint("moved-aside-whole");
     if (outcome[0].error != 0) return stepOf(outcome[0].error);
     for (auto number = firstPageOf(block); number < firstPageOf(block + 1); ++number)
         movedAside(number);
@@ -132,6 +134,7 @@ Step Pager::moveAside(BlockNumber block, VmAddress base, const BlockMask& want) 
     backgroundWorker_.lane->movePages(footprint_.guestUffd, staged(block), base, want);
     const auto& outcome = backgroundWorker_.lane->run();
     if (outcome.empty()) return Step::gone;
+    sequencePoint("moved-aside");
     outcome[0].pages.forEach([&](std::size_t i) { movedAside(firstPageOf(block) + i); });
     if (outcome[0].error == EAGAIN) return Step::retry;
     if (outcome[0].pages.any()) return Step::done;
@@ -256,6 +259,7 @@ Step Pager::dropAllLeftovers() {
                 queueDrop(backgroundWorker_, drop.block, drop.wanted);
         }
         const auto outcomes = backgroundWorker_.lane->run();
+        sequencePoint("dropped");
         if (quiet) {
             if (const auto again = guest_.registerMissing(area_.staging()); !again && !outcomes.empty())
                 spdlog::critical(

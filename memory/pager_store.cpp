@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "memory/pager.h"
+#include "memory/sequence_point.h"
 
 namespace thermocline::memory {
 
@@ -64,6 +65,7 @@ Step Pager::evictPages(BlockNumber block, Algorithm algorithm, Poor whatIsPoor) 
             result = Step::done;
         }
         addLeftovers(block, drop);
+        sequencePoint("entries-published");
     }
     if (poor && unstageIncompressible(block) == Step::gone) return Step::gone;
     if (dropLater(block) == Step::gone) return Step::gone;
@@ -110,6 +112,7 @@ Step Pager::evictWhole(BlockNumber block, Algorithm algorithm, Poor whatIsPoor) 
             }
             counters_.evictedPages.fetch_add(pagesPerBlock - poor, std::memory_order_relaxed);
             addLeftovers(block, drop);
+            sequencePoint("block-published");
         }
     }
     if (touched) return giveUp(Step::touched);
@@ -181,6 +184,7 @@ std::vector<Pager::Candidate> Pager::compressChunk(BlockNumber block, std::span<
             step = Step::full;
             break;
         }
+        sequencePoint("slot-written");
         entry = PageEntry::cold(*slot);
         fresh = true;
     }
@@ -194,6 +198,7 @@ void Pager::publish(PageNumber number, const Candidate& candidate, Algorithm alg
         copyBytes_.fetch_sub(before.slot().bytes, std::memory_order_relaxed);
     else
         release(before);
+    sequencePoint("entry-replaced");
     pages_.set(number, candidate.entry);
     auto& loose = blocks_[blockOf(number)].loose;
     if (!candidate.fresh || candidate.entry.state() != PageState::cold || algorithm != Algorithm::lz4 ||
@@ -260,6 +265,7 @@ Step Pager::tighten(BlockNumber block) {
             const bool better = slot->bytes < before[i].slot().bytes;
             if (better && pages_.get(number) == before[i]) {
                 pages_.set(number, PageEntry::cold(*slot));
+                sequencePoint("tightened");
                 store_.release(before[i].slot());
             } else {
                 store_.release(*slot);
@@ -281,7 +287,9 @@ Step Pager::compactStore() {
         if (entry.slot().granule != place.granule || entry.slot().bytes == 0) return;
         const auto copy = store_.adopt(store_.bytesOf(entry.slot()));
         if (!copy) return;
+        sequencePoint("slot-copied");
         pages_.set(number, entry.withSlot(*copy));
+        sequencePoint("slot-moved");
         store_.release(entry.slot());
         result = Step::done;
     };

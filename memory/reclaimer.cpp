@@ -28,6 +28,7 @@ constexpr std::size_t forcedPages = 64;
 /// So many turns of the clock's hand pass over what a policy keeps.
 constexpr std::uint64_t keptTurns = 2;
 constexpr auto calm = std::chrono::milliseconds(200);
+constexpr auto rebuildPause = std::chrono::seconds(1);
 constexpr auto leastFreezeAge = std::chrono::milliseconds(500);
 constexpr auto diskPause = std::chrono::milliseconds(5);
 /// Shares of time in which the guest waits for room.
@@ -191,7 +192,7 @@ void Reclaimer::run() {
         }
         probe();
         bringBackAdvised();
-        tightenWhileIdle();
+        tidyWhileIdle();
     }
     { const std::lock_guard lock(mutex_); }
     restoredChanged_.notify_all();
@@ -208,6 +209,8 @@ void Reclaimer::await() {
     auto until = respiteUntil_ != Clock::time_point{} ? respiteUntil_ : Clock::time_point::max();
     if (proactive_) until = std::min(until, Clock::now() + ProactivePolicy::tick);
     if (managed() && pager_.looseBlocks() > 0) until = std::min(until, Clock::now() + calm);
+    if (managed() && pager_.splitBlocks() > 0)
+        until = std::min(until, std::max(rebuildAgain_, Clock::now() + calm));
     if (until == Clock::time_point::max())
         wake_.wait(lock, due);
     else
@@ -284,12 +287,19 @@ void Reclaimer::unstage() {
     }
 }
 
-void Reclaimer::tightenWhileIdle() {
+/// What can be made better while the guest does not wait for us.
+void Reclaimer::tidyWhileIdle() {
     const auto idle = [&] {
         const std::lock_guard lock(mutex_);
         return !workToDo() && managed() && Clock::now() - waitedLast_ > calm;
     };
     while (pager_.looseBlocks() > 0 && idle() && tightenNext()) {
+    }
+    // Where pages still come and go, the huge page would be split again.
+    const std::uint64_t evicted = pager_.counters().evictedPages;
+    if (std::exchange(evictedLast_, evicted) != evicted) evictedAt_ = Clock::now();
+    if (Clock::now() - evictedAt_ < calm) return;
+    while (idle() && rebuildNext()) {
     }
 }
 
@@ -538,6 +548,20 @@ bool Reclaimer::tightenNext() {
         looseHand_ = (looseHand_ + 1) % blocks;
         if (pager_.tighten(looseHand_) == Step::done) return true;
     }
+    return false;
+}
+
+/// Makes one huge page of the next block that was one and is all there again.
+bool Reclaimer::rebuildNext() {
+    if (pager_.splitBlocks() == 0 || Clock::now() < rebuildAgain_) return false;
+    const auto blocks = pager_.pages().blocks();
+    for (std::uint64_t tries = 0; tries < blocks && budget_.hasRoom(blockBytes); ++tries) {
+        splitHand_ = (splitHand_ + 1) % blocks;
+        const auto step = pager_.rebuild(splitHand_);
+        if (step == Step::gone) stop_ = true;
+        if (step != Step::nothing) return !stop_;
+    }
+    rebuildAgain_ = Clock::now() + rebuildPause;
     return false;
 }
 

@@ -108,7 +108,8 @@ class Reclaimer {
     void concede();
     [[nodiscard]] bool outOfPatience() const;
     bool tightenNext();
-    void tightenWhileIdle();
+    bool rebuildNext();
+    void tidyWhileIdle();
     void restore();
     void setNote(std::string note);
     [[nodiscard]] bool managed() const { return budget_.limit() != 0 || proactive_; }
@@ -130,6 +131,10 @@ class Reclaimer {
     std::uint64_t evictedBefore_ = 0;
     Clock::duration lastTurnover_ = Clock::duration::max();
     BlockNumber looseHand_ = 0;  // ... and for pages that were compressed for speed
+    BlockNumber splitHand_ = 0;  // ... and for huge pages to be made
+    Clock::time_point rebuildAgain_{};
+    std::uint64_t evictedLast_ = 0;  // as many pages had been at evictedAt_
+    Clock::time_point evictedAt_{};
     cpu_set_t allowedCpus_{};
     int avoidedCpu_ = -1;
     Clock::time_point avoidedSince_{};

@@ -43,6 +43,48 @@ std::optional<Slot> SlotAllocator::allocate(std::uint32_t bytes) {
     return std::nullopt;
 }
 
+bool SlotAllocator::claim(Slot slot) {
+    if (slot.bytes == 0 || slot.bytes > maxSlotBytes) return false;
+    const auto granules = (slot.bytes + granuleBytes - 1) / granuleBytes;
+    const auto index = slot.offset() / slabBytes;
+    if (index >= maxSlabs_) return false;
+    if (index >= slabs_.size()) slabs_.resize(index + 1);
+    auto& slab = slabs_[index];
+    const auto within = slot.granule % (slabBytes / granuleBytes);
+    if (slab.granulesPerSlot != 0 && slab.granulesPerSlot != granules) return false;
+    if (within % granules != 0 || within / granules >= slabBytes / granuleBytes / granules) return false;
+    const auto number = within / granules;
+    if ((slab.taken[number / 64] >> (number % 64) & 1) != 0) return false;
+    if (slab.granulesPerSlot == 0) ++slabsInUse_;
+    slab.granulesPerSlot = static_cast<std::uint16_t>(granules);
+    slab.taken[number / 64] |= std::uint64_t{1} << (number % 64);
+    ++slab.used;
+    usedBytes_ += slot.bytes;
+    return true;
+}
+
+std::vector<std::pair<std::uint64_t, std::uint64_t>> SlotAllocator::endClaims() {
+    for (std::uint32_t index = 0; index < slabs_.size(); ++index) {
+        auto& slab = slabs_[index];
+        if (slab.granulesPerSlot == 0)
+            released_.push_back(index);
+        else if (slab.used < slotsPerSlab(slab))
+            link(index);
+    }
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> runs;
+    const auto empty = [&](std::uint64_t index) {
+        return index >= slabs_.size() || slabs_[index].granulesPerSlot == 0;
+    };
+    for (std::uint64_t index = 0; index < maxSlabs_;) {
+        auto end = index;
+        while (end < maxSlabs_ && empty(end))
+            ++end;
+        if (end > index) runs.emplace_back(index * slabBytes, (end - index) * slabBytes);
+        index = end + 1;
+    }
+    return runs;
+}
+
 /// A slab without slots, acquired.
 std::optional<std::uint32_t> SlotAllocator::takeSlab() {
     if (!empty_.empty()) {

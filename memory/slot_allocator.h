@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace thermocline::memory {
@@ -44,6 +45,12 @@ class SlotAllocator {
     std::optional<Slot> allocate(std::uint32_t bytes);
     /// REQUIRES: a slot that allocate() returned and that was not freed since.
     void free(Slot slot);
+    /// Opening a store again: `slot` is in use already. False where it cannot be: out of bounds, no place
+    /// that allocate() gives, in a slab of another class, or taken. REQUIRES: nothing was allocated yet.
+    bool claim(Slot slot);
+    /// All were claimed: what was not is free. Returns the runs of bytes (offset, length) without a slot,
+    /// which are not acquired: memory that is behind them is to be given back.
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> endClaims();
     /// Takes the emptiest slab out of use, where the others of its class have room for all that it holds: no
     /// slot is handed out in it, and it is not given back, until putBack(). Nothing where no slab could be
     /// saved.

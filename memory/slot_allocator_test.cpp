@@ -123,5 +123,56 @@ TEST(SlotAllocator, anIsolatedSlabThatKeepsSlotsIsUsedAgain) {
     EXPECT_EQ(allocator.slabBytesInUse(), 2 * SlotAllocator::slabBytes) << "its gaps were not filled";
 }
 
+TEST(SlotAllocator, opensAgainWithWhatIsClaimedAndNothingElse) {
+    const SlotAllocator::Backing backing{[](std::uint64_t) { return true; }, [](std::uint64_t) {}};
+    std::mt19937 random(2);
+    std::vector<Slot> live;
+    std::uint64_t bytes = 0;
+    {
+        SlotAllocator before(64, backing);
+        for (int i = 0; i < 3000; ++i)
+            if (const auto slot =
+                    before.allocate(static_cast<std::uint32_t>(1 + random() % SlotAllocator::maxSlotBytes)))
+                live.push_back(*slot);
+        for (std::size_t i = 0; i < live.size(); i += 2)
+            before.free(live[i]);
+        for (std::size_t i = 1; i < live.size(); i += 2)
+            live[i / 2] = live[i];
+        live.resize(live.size() / 2);
+    }
+    SlotAllocator after(64, backing);
+    for (const auto& slot : live) {
+        EXPECT_TRUE(after.claim(slot));
+        EXPECT_FALSE(after.claim(slot)) << "twice";
+        bytes += slot.bytes;
+    }
+    EXPECT_FALSE(after.claim({64 * 1024, 100})) << "out of bounds";
+    EXPECT_FALSE(after.claim({live[0].granule, 0}));
+    EXPECT_FALSE(after.claim({live[0].granule, live[0].bytes + 64})) << "of another class";
+    EXPECT_EQ(after.usedBytes(), bytes);
+    std::uint64_t empty = 0;
+    for (const auto& [offset, length] : after.endClaims()) {
+        empty += length;
+        for (const auto& slot : live)
+            EXPECT_TRUE(slot.offset() + slot.bytes <= offset || slot.offset() >= offset + length);
+    }
+    EXPECT_EQ(after.slabBytesInUse() + empty, 64 * SlotAllocator::slabBytes);
+    // What is handed out now overlaps with nothing that was claimed.
+    std::map<std::uint64_t, Slot> all;
+    for (const auto& slot : live)
+        all.emplace(slot.offset(), slot);
+    while (const auto slot = after.allocate(static_cast<std::uint32_t>(1 + random() % 4096))) {
+        const auto next = all.lower_bound(slot->offset());
+        ASSERT_TRUE(next == all.end() || slot->offset() + slot->bytes <= next->first);
+        if (next != all.begin()) {
+            ASSERT_LE(std::prev(next)->second.offset() + std::prev(next)->second.bytes, slot->offset());
+        }
+        all.emplace(slot->offset(), *slot);
+    }
+    for (const auto& [offset, slot] : all)
+        after.free(slot);
+    EXPECT_EQ(after.usedBytes(), 0U);
+}
+
 }  // namespace
 }  // namespace thermocline::memory

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "common/byte_size.h"
+#include "memory/sequence_point.h"
 
 namespace thermocline::memory {
 namespace {
@@ -22,15 +23,56 @@ thermocline_lane* laneAt(thermocline_lane* first, std::size_t lane) {
                                                lane * THERMOCLINE_LANE_BYTES);
 }
 
+/// None where none is wanted, or where it cannot be made: `without` then says why.
+std::unique_ptr<FrozenTier> fileTier(const VmMemory::Options& options, std::string& without) {
+    if (!options.frozen) return nullptr;
+    auto tier = FrozenTier::create(*options.frozen);
+    if (tier) return std::move(*tier);
+    without = "not in use: " + tier.error().message;
+    spdlog::warn("the file tier is {}", without);
+    return nullptr;
+}
+
+bool hasEnded(const UniqueFd& process) {
+    pollfd polled{process.get(), POLLIN, 0};
+    return ::poll(&polled, 1, 0) > 0;
+}
+
+/// Until the agents have done what a manager asked of them that is dead. Error: processGone; notAttached
+/// where that was to leave.
+Result<void> awaitAgents(const Attachment& attachment) {
+    constexpr auto bytes = laneCount * THERMOCLINE_LANE_BYTES;
+    void* mapped = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, attachment.control.get(), 0);
+    if (mapped == MAP_FAILED) return failErrno("mapping the control pages");
+    const std::unique_ptr<void, void (*)(void*)> lanes(mapped, [](void* at) { ::munmap(at, bytes); });
+    std::vector<AgentLane> agents;
+    for (std::size_t lane = 0; lane < laneCount; ++lane)
+        agents.emplace_back(laneAt(static_cast<thermocline_lane*>(mapped), lane),
+                            attachment.footprint.threads.at(lane),
+                            [&] { return hasEnded(attachment.process); });
+    bool leaving = false;
+    for (auto& agent : agents) {
+        if (!agent.awaitIdle()) return fail(ErrorCode::processGone, "the VM's process has ended");
+        leaving = leaving || agent.leaving();
+    }
+    if (!leaving) return {};
+    // The other one was through with bringing pages back, and unregistered everything.
+    for (auto& agent : agents)
+        agent.dismiss();
+    return fail(ErrorCode::notAttached,
+                "the manager died at the end of a detach; what it left in the process is to be cured");
+}
+
 }  // namespace
 
 Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
     AddressMap addresses(options.guestRam);
     const auto arena = options.stateDirectory + "/" + arenaFileName;
     const auto map = options.stateDirectory + "/" + pageMapFileName;
+    const auto events = options.stateDirectory + "/" + eventJournalFileName;
     const auto removeFiles = [&] {
-        ::unlink(arena.c_str());
-        ::unlink(map.c_str());
+        for (const auto& file : {arena, map, events})
+            ::unlink(file.c_str());
     };
     auto pages = PageMap::create(map, addresses.blocks());
     if (!pages) return tl::unexpected(pages.error());
@@ -39,17 +81,13 @@ Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
         removeFiles();
         return tl::unexpected(store.error());
     }
-    std::unique_ptr<FrozenTier> frozen;
-    std::string withoutTier;
-    if (options.frozen) {
-        auto tier = FrozenTier::create(*options.frozen);
-        if (tier) {
-            frozen = std::move(*tier);
-        } else {
-            withoutTier = "not in use: " + tier.error().message;
-            spdlog::warn("the file tier is {}", withoutTier);
-        }
+    auto journal = EventJournal::create(events, addresses);
+    if (!journal) {
+        removeFiles();
+        return tl::unexpected(journal.error());
     }
+    std::string withoutTier;
+    auto frozen = fileTier(options, withoutTier);
     auto attachment = memory::attach(options.pid, options.guestRam, addresses.blocks(), options.mechanism,
                                      options.userfaultfdDevice);
     if (!attachment) {
@@ -64,9 +102,9 @@ Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
         removeFiles();
         return error;
     }
-    std::unique_ptr<VmMemory> vm(new VmMemory(std::move(options), std::move(*attachment),
-                                              std::move(addresses), std::move(*pages), std::move(*store),
-                                              std::move(frozen), static_cast<thermocline_lane*>(lanes)));
+    std::unique_ptr<VmMemory> vm(new VmMemory(
+        std::move(options), std::move(*attachment), std::move(addresses), std::move(*pages),
+        std::move(*journal), std::move(*store), std::move(frozen), static_cast<thermocline_lane*>(lanes)));
     vm->withoutTier_ = std::move(withoutTier);
     const auto mechanism = vm->footprint().mechanism;
     const StagingArea area(vm->footprint().staging, vm->pages_.blocks());
@@ -78,8 +116,55 @@ Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
     return vm;
 }
 
+Result<std::unique_ptr<VmMemory>> VmMemory::recover(Options options, const Footprint& footprint) {
+    if (footprint.mechanism != Mechanism::move)
+        return fail(
+            ErrorCode::notSupported,
+            "a manager that copied pages cannot be followed by another one: which of them were about to "
+            "be dropped died with it");
+    const auto events = options.stateDirectory + "/" + eventJournalFileName;
+    if (::access(events.c_str(), F_OK) != 0 && errno == ENOENT)
+        return fail(ErrorCode::notAttached,
+                    "the manager ended in order; what it left in the process is to be cured");
+    // Its lock first: from here on the other manager is dead, and we are the only one.
+    auto journal = EventJournal::open(events);
+    if (!journal) return tl::unexpected(journal.error());
+    auto attachment = reattach(footprint);
+    if (!attachment) return tl::unexpected(attachment.error());
+    THERMOCLINE_TRY(awaitAgents(*attachment));
+    auto addresses = journal->addressMap();
+    auto pages = PageMap::open(options.stateDirectory + "/" + pageMapFileName, addresses.blocks());
+    if (!pages) return tl::unexpected(pages.error());
+    auto store =
+        ColdStore::open(options.stateDirectory + "/" + arenaFileName, addresses.blocks() * blockBytes);
+    if (!store) return tl::unexpected(store.error());
+    void* lanes = ::mmap(nullptr, laneCount * THERMOCLINE_LANE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
+                         attachment->control.get(), 0);
+    if (lanes == MAP_FAILED) return failErrno("mapping the control pages");
+    options.guestRam = footprint.guestRam;
+    options.mechanism = footprint.mechanism;
+    std::string withoutTier;
+    std::unique_ptr<FrozenTier> frozen;
+    if (pages->count(PageState::frozen) == 0) frozen = fileTier(options, withoutTier);
+    std::unique_ptr<VmMemory> vm(new VmMemory(
+        std::move(options), std::move(*attachment), std::move(addresses), std::move(*pages),
+        std::move(*journal), std::move(*store), std::move(frozen), static_cast<thermocline_lane*>(lanes)));
+    vm->withoutTier_ = std::move(withoutTier);
+    vm->keepFiles_ = true;
+    THERMOCLINE_TRY(vm->takeOver());
+    return vm;
+}
+
+Result<void> VmMemory::takeOver() {
+    const auto found = pager_.recover();
+    if (!found) return tl::unexpected(found.error());
+    spdlog::info("recovered: {} pages staged, {} in the store, {} that were on their way, {} lost",
+                 found->staged, found->stored, found->settled, found->lost);
+    return {};
+}
+
 VmMemory::VmMemory(Options options, Attachment attachment, AddressMap addresses, PageMap pages,
-                   std::unique_ptr<ColdStore> store, std::unique_ptr<FrozenTier> frozen,
+                   EventJournal journal, std::unique_ptr<ColdStore> store, std::unique_ptr<FrozenTier> frozen,
                    thermocline_lane* firstLane)
     : options_(std::move(options)),
       attachment_(std::move(attachment)),
@@ -88,17 +173,19 @@ VmMemory::VmMemory(Options options, Attachment attachment, AddressMap addresses,
       drop_(std::move(attachment_.dropUffd)),
       memory_(std::move(attachment_.memory), std::move(attachment_.pagemap), std::move(attachment_.status)),
       pages_(std::move(pages)),
+      journal_(std::move(journal)),
       store_(std::move(store)),
       frozen_(std::move(frozen)),
       agents_{
           AgentLane(laneAt(lanes_, 0), attachment_.footprint.threads[0], [this] { return processEnded(); }),
           AgentLane(laneAt(lanes_, 1), attachment_.footprint.threads[1], [this] { return processEnded(); })},
-      pager_(attachment_.footprint, std::move(addresses), guest_, drop_, memory_, pages_, *store_,
+      pager_(attachment_.footprint, std::move(addresses), guest_, drop_, memory_, pages_, journal_, *store_,
              frozen_.get(), {&agents_[0], &agents_[1]}),
       budget_(pager_, *store_),
       stallSince_(std::chrono::steady_clock::now()) {}
 
 void VmMemory::start() {
+    keepFiles_ = false;
     // The reclaimer asks the handler only once it has something to do, which is after both are there.
     Reclaimer::Guest guest;
     guest.roomMade = [this] {
@@ -138,17 +225,16 @@ VmMemory::~VmMemory() {
     if (reclaimer_) reclaimer_->stop();
     if (faults_) faults_->stop();
     ::munmap(lanes_, laneCount * THERMOCLINE_LANE_BYTES);
-    removeFiles();
+    if (!keepFiles_) removeFiles();
 }
 
 void VmMemory::removeFiles() {
-    for (const char* name : {arenaFileName, pageMapFileName})
+    for (const char* name : {eventJournalFileName, arenaFileName, pageMapFileName})
         ::unlink((options_.stateDirectory + "/" + name).c_str());
 }
 
 bool VmMemory::processEnded() const {
-    pollfd polled{attachment_.process.get(), POLLIN, 0};
-    return ::poll(&polled, 1, 0) > 0;
+    return hasEnded(attachment_.process);
 }
 
 Result<void> VmMemory::setLimit(std::uint64_t bytes) {
@@ -162,6 +248,7 @@ Result<void> VmMemory::setLimit(std::uint64_t bytes) {
             fmt::format("a limit of {} is out of range; this VM takes from {} ({} bytes) to {} ({} bytes)",
                         formatByteSize(bytes), formatByteSize(floor), floor, formatByteSize(memory), memory));
     reclaimer_->setLimit(bytes);
+    sequencePoint("limit-changed");
     if (policy_) policy_->limitChanged();
     return {};
 }
@@ -201,6 +288,7 @@ Result<void> VmMemory::detach() {
         THERMOCLINE_TRY(reclaimer_->awaitRestored());
     }
     detached_ = true;
+    sequencePoint("all-back");
     if (policy_) policy_->stop();
     const StagingArea area(attachment_.footprint.staging, pages_.blocks());
     (void)guest_.unregister(area.staging());
@@ -210,6 +298,7 @@ Result<void> VmMemory::detach() {
     for (auto& agent : agents_) {
         agent.exit();
         agent.run();
+        sequencePoint("agent-dismissed");
     }
     return {};
 }

@@ -32,6 +32,7 @@ namespace thermocline::memory {
 /// Names of the store's files in a VM's state directory.
 inline constexpr const char* arenaFileName = "arena";
 inline constexpr const char* pageMapFileName = "pagemap";
+inline constexpr const char* eventJournalFileName = "events";
 
 class VmMemory {
   public:
@@ -53,6 +54,12 @@ class VmMemory {
     /// CAP_SYS_PTRACE. Starts no thread, so that the caller can drop its privileges before start(). On error
     /// nothing is left behind. Errors: as memory::attach(); outOfMemory.
     static Result<std::unique_ptr<VmMemory>> attach(Options options);
+    /// Goes on where another manager died, with what it left in the state directory and in the process; as
+    /// attach() else. `options`: guestRam and mechanism are those of the footprint. On error nothing has
+    /// changed for the worse, and it can be tried again. Errors: processGone; busy where the other one lives;
+    /// notAttached where it died at the end of a detach: all pages are back, and cure() is all that is left;
+    /// notSupported, systemError.
+    static Result<std::unique_ptr<VmMemory>> recover(Options options, const Footprint& footprint);
     /// Stops managing at once, wherever pages are: for when the process has ended. A living VM is to be
     /// detach()ed first.
     ~VmMemory();
@@ -83,10 +90,11 @@ class VmMemory {
 
   private:
     VmMemory(Options options, Attachment attachment, AddressMap addresses, PageMap pages,
-             std::unique_ptr<ColdStore> store, std::unique_ptr<FrozenTier> frozen,
+             EventJournal journal, std::unique_ptr<ColdStore> store, std::unique_ptr<FrozenTier> frozen,
              thermocline_lane* firstLane);
     [[nodiscard]] bool processEnded() const;
     [[nodiscard]] std::uint64_t populatedBytes() const;
+    [[nodiscard]] Result<void> takeOver();
     void removeFiles();
     void tellPolicy(PageNumber page, PageState before);
     [[nodiscard]] PolicyView policyView();
@@ -99,6 +107,7 @@ class VmMemory {
     Userfault drop_;
     ProcessMemory memory_;
     PageMap pages_;
+    EventJournal journal_;
     std::unique_ptr<ColdStore> store_;
     std::unique_ptr<FrozenTier> frozen_;  // none where no directory was given, or
     std::string withoutTier_;             // why there is none
@@ -108,6 +117,7 @@ class VmMemory {
     std::unique_ptr<PolicyHost> policy_;  // none: the built-in one alone
     std::unique_ptr<Reclaimer> reclaimer_;
     std::unique_ptr<FaultHandler> faults_;
+    bool keepFiles_ = false;  // until start(), what is recovered must be there to be recovered again
     std::atomic<bool> detached_{false};
     std::atomic<bool> gone_{false};
 

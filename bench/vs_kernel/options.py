@@ -50,6 +50,8 @@ def parse_arguments(arguments=None):
                         help="host memory for either side (default 256M, with --short 128M)")
     parser.add_argument("--small-pages", action="store_true",
                         help="no huge pages for the working set, on either side (default: huge, as QEMU's guests have)")
+    parser.add_argument("--no-file-tier", dest="file_tier", action="store_false",
+                        help="our side without the disk that zswap and the swap file have")
     parser.add_argument("--manager", type=Path, metavar="PATH", help="another thermocline-manager than the one built")
     parser.add_argument("--output", type=Path, default=ROOT / "bench/results", metavar="DIR",
                         help="for vs-kernel.json and the plots (default bench/results)")

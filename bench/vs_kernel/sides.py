@@ -84,11 +84,11 @@ class OurSide(Side):
         super().__init__(OURS, make_subject, options, run_directory)
         self._manager = None
 
-    def attach(self, file_tier=None):
-        """`file_tier`: directory on a disk for what is cold for long or does not compress."""
+    def attach(self):
         if self._manager is None:
             directory = Path(tempfile.mkdtemp(dir=self._run_directory))
-            manager = Manager(self._options.manager, self.subject.pid, directory, self.cgroup, file_tier)
+            tier = SWAP_DIRECTORY if self._options.file_tier else None
+            manager = Manager(self._options.manager, self.subject.pid, directory, self.cgroup, tier)
             self._manager = self._stack.enter_context(manager)
             # The manager leaves when its process does.
             self._stack.callback(self.subject.process.kill)
@@ -105,7 +105,7 @@ class OurSide(Side):
         self._manager.set_limit(0)
 
     def set_proactive(self, max_stall):
-        self.attach(file_tier=SWAP_DIRECTORY)
+        self.attach()
         self._manager.call("set-proactive", max_stall=max_stall)
 
     def heat(self, pieces):

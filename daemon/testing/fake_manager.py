@@ -9,6 +9,8 @@ What it is to do is taken from the environment variable FAKE_MANAGER, words sepa
   limit-fails   `set-limit` answers InvalidLimit     cure-refuses   `cure` exits 1
   stall-fails   `set-proactive` answers InvalidArgument
   lingers       does not end when it should          mute           answers no request at all
+  recover-dies  `run --recover` ends without a word  recover-refuses  it answers NotSupported
+  recover-cured `run --recover` answers NotAttached  recover-late  it answers Busy
 """
 import json
 import os
@@ -16,6 +18,7 @@ import select
 import socket
 import sys
 import time
+from pathlib import Path
 
 MIB = 1 << 20
 WORDS = set(os.environ.get("FAKE_MANAGER", "").split(","))
@@ -49,7 +52,10 @@ class Manager:
         self.vm = os.pidfd_open(pid)
         self.status = status(pid)
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.listener.bind(os.path.join(state_dir, "manager.sock"))
+        path = os.path.join(state_dir, "manager.sock")
+        if "--recover" in sys.argv:
+            Path(path).unlink(missing_ok=True)
+        self.listener.bind(path)
         self.listener.listen()
         self.clients = {}  # socket -> subscribed
         with open(os.path.join(state_dir, "arena"), "w", encoding="ascii") as arena:
@@ -152,6 +158,13 @@ def main():
     if "garbage" in WORDS:
         ready(fd, "hello")
         return 1
+    if "--recover" in sys.argv:
+        if "recover-dies" in WORDS:
+            return 9
+        for word, name in (("recover-refuses", "NotSupported"), ("recover-cured", "NotAttached"), ("recover-late", "Busy")):
+            if word in WORDS:
+                ready(fd, {"ok": False, "error": {"name": name, "message": "pages are lost with the key"}})
+                return 1
     if "refuse" in WORDS:
         ready(fd, {"ok": False, "error": {"name": "NotSupported", "message": "locked memory; remove <locked/>"}})
         return 1

@@ -24,6 +24,9 @@
 #include "memory/process_map.h"
 #include "memory/support.h"
 #include "memory/vm_memory.h"
+#ifdef THERMOCLINE_KILL_POINTS
+#include "memory/testing/kill_points.h"
+#endif
 
 namespace thermocline::manager {
 namespace {
@@ -33,6 +36,7 @@ struct Arguments {
     std::string stateDirectory;
     std::string name;
     int readyFd = -1;
+    bool recover = false;
     std::string userfaultfdDevice = "/dev/userfaultfd";
     std::string mechanism;          // empty: the best that works here
     std::string fileTierDirectory;  // empty: no file tier
@@ -54,8 +58,8 @@ Result<void> writePrivateFile(const std::string& path, const std::string& text) 
 }
 
 void removeStateFiles(const std::string& directory) {
-    for (const char* name :
-         {socketFileName, attachmentFileName, memory::arenaFileName, memory::pageMapFileName})
+    for (const char* name : {socketFileName, attachmentFileName, memory::arenaFileName,
+                             memory::pageMapFileName, memory::eventJournalFileName})
         ::unlink((directory + "/" + name).c_str());
 }
 
@@ -133,6 +137,46 @@ Result<void> runManager(const Arguments& arguments, const std::function<void(con
     return {};
 }
 
+/// Goes on where another manager died. On error all is as that one left it.
+Result<void> recoverManager(const Arguments& arguments,
+                            const std::function<void(const nlohmann::json&)>& ready) {
+    const auto path = arguments.stateDirectory + "/" + attachmentFileName;
+    if (!std::filesystem::exists(path))
+        return fail(ErrorCode::notAttached, "no manager got so far as to write " + path);
+    const auto footprint = memory::readFootprint(path);
+    if (!footprint) return tl::unexpected(footprint.error());
+    if (footprint->pid != arguments.pid)
+        return fail(
+            ErrorCode::invalidArgument,
+            fmt::format("{} is about process {}, not {}", attachmentFileName, footprint->pid, arguments.pid));
+    std::uint64_t ramBytes = 0;
+    for (const auto& range : footprint->guestRam)
+        ramBytes += range.bytes;
+    std::unique_ptr<ControlServer> server;
+    memory::VmMemory::Options options;
+    options.pid = arguments.pid;
+    options.stateDirectory = arguments.stateDirectory;
+    options.processEnded = [&server] { server->processEnded(); };
+    options.frozen = fileTier(arguments, ramBytes);
+    options.policy = policy(arguments);
+    auto vm = memory::VmMemory::recover(std::move(options), *footprint);
+    if (!vm) return tl::unexpected(vm.error());
+    // Nobody listens there: the other manager is dead, or we had not got so far.
+    const auto socket = arguments.stateDirectory + "/" + socketFileName;
+    ::unlink(socket.c_str());
+    auto listening = ControlServer::listen(socket);
+    if (!listening) return tl::unexpected(listening.error());
+    server = std::move(*listening);
+    THERMOCLINE_TRY(dropPrivileges());
+    (*vm)->start();
+    ready({{"ok", true}, {"status", (*vm)->status()}});
+    spdlog::info("{}: process {} is managed again", arguments.name, arguments.pid);
+    server->run(**vm);
+    spdlog::info("{}: {}", arguments.name, (*vm)->status().state);
+    vm->reset();
+    return {};
+}
+
 int run(const Arguments& arguments) {
     // The daemon that started us may end before us: neither its terminal nor a closed pipe may end the VM's
     // manager.
@@ -145,9 +189,9 @@ int run(const Arguments& arguments) {
         if (readyFd.valid()) (void)!::write(readyFd.get(), line.data(), line.size());
         readyFd.reset();
     };
-    const auto result = runManager(arguments, ready);
+    const auto result = arguments.recover ? recoverManager(arguments, ready) : runManager(arguments, ready);
     if (result) return 0;
-    removeStateFiles(arguments.stateDirectory);
+    if (!arguments.recover) removeStateFiles(arguments.stateDirectory);
     ready({{"ok", false}, {"error", errorToJson(result.error())}});
     spdlog::error("{}: {}", arguments.name, result.error().message);
     return 1;
@@ -155,28 +199,20 @@ int run(const Arguments& arguments) {
 
 int cure(const Arguments& arguments) {
     const auto path = arguments.stateDirectory + "/" + attachmentFileName;
-    const auto text = memory::readProcFile(path);
-    if (!text) {
-        spdlog::error("{}", text.error().message);
+    if (!std::filesystem::exists(path) && !memory::findAttachedDescriptor(arguments.pid)) {
+        removeStateFiles(arguments.stateDirectory);  // it died before it put anything into the process
+        return 0;
+    }
+    const auto footprint = memory::readFootprint(path);
+    if (!footprint) {
+        spdlog::error("{}", footprint.error().message);
         return 1;
     }
-    const auto json = nlohmann::json::parse(*text, nullptr, false);
-    if (json.is_discarded()) {
-        spdlog::error("{} is damaged", path);
+    if (footprint->pid != arguments.pid) {
+        spdlog::error("{} is about process {}, not {}", path, footprint->pid, arguments.pid);
         return 1;
     }
-    memory::Footprint footprint;
-    try {
-        json.get_to(footprint);
-    } catch (const nlohmann::json::exception& exception) {
-        spdlog::error("{} is damaged: {}", path, exception.what());
-        return 1;
-    }
-    if (footprint.pid != arguments.pid) {
-        spdlog::error("{} is about process {}, not {}", path, footprint.pid, arguments.pid);
-        return 1;
-    }
-    const auto cured = memory::cure(footprint);
+    const auto cured = memory::cure(*footprint);
     if (!cured && cured.error().code != ErrorCode::processGone &&
         cured.error().code != ErrorCode::notAttached) {
         spdlog::error("{}", cured.error().message);
@@ -228,6 +264,9 @@ extern "C" const char* __asan_default_options() {
 
 int main(int argc, char** argv) {
     using namespace thermocline::manager;
+#ifdef THERMOCLINE_KILL_POINTS
+    thermocline::memory::testing::killWhereToldTo();
+#endif
     spdlog::set_default_logger(spdlog::stderr_color_mt("thermocline-manager"));
     Arguments arguments;
     CLI::App app("Manages the memory of one running virtual machine; started by thermoclined.");
@@ -250,6 +289,10 @@ int main(int argc, char** argv) {
     runCommand->add_option("--name", arguments.name, "Name of the VM, for the log")->required();
     runCommand->add_option("--ready-fd", arguments.readyFd,
                            "Where to write one line of JSON once attached, or not");
+    runCommand->add_flag(
+        "--recover", arguments.recover,
+        "Do not attach: go on where a manager died, with what it left in --state-dir and in the "
+        "process");
     runCommand->add_option("--file-tier-dir", arguments.fileTierDirectory,
                            "Directory on a disk for what is cold for long, encrypted");
     runCommand->add_option("--file-tier-max", arguments.fileTierBytes,

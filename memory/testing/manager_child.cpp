@@ -20,8 +20,8 @@ extern char** environ;
 namespace thermocline::memory::testing {
 namespace {
 
-pid_t spawn(std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), THERMOCLINE_MANAGER);
+pid_t spawn(const std::string& executable, std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), executable);
     std::vector<char*> argv;
     for (auto& argument : arguments)
         argv.push_back(argument.data());
@@ -40,7 +40,8 @@ int await(pid_t pid) {
 
 }  // namespace
 
-ManagerChild::ManagerChild() {
+ManagerChild::ManagerChild(bool toKill)
+    : executable_(toKill ? THERMOCLINE_MANAGER_TO_KILL : THERMOCLINE_MANAGER) {
     char path[] = "/dev/shm/thermocline-test-XXXXXX";
     directory_ = ::mkdtemp(path);
 }
@@ -54,7 +55,7 @@ ManagerChild::~ManagerChild() {
 }
 
 int ManagerChild::run(const std::vector<std::string>& arguments) {
-    return await(spawn(arguments));
+    return await(spawn(THERMOCLINE_MANAGER, arguments));
 }
 
 nlohmann::json ManagerChild::start(pid_t vm, const std::vector<std::string>& more) {
@@ -66,13 +67,13 @@ nlohmann::json ManagerChild::start(pid_t vm, const std::vector<std::string>& mor
                                        "--state-dir", directory_,   "--name",
                                        "test",        "--ready-fd", std::to_string(ready[1])};
     arguments.insert(arguments.end(), more.begin(), more.end());
-    pid_ = spawn(arguments);
+    pid_ = spawn(executable_, arguments);
     ::close(ready[1]);
     std::string text;
     std::array<char, 4096> part;
     for (ssize_t n = 0; (n = ::read(ours.get(), part.data(), part.size())) > 0;)
         text.append(part.data(), static_cast<std::size_t>(n));
-    return nlohmann::json::parse(text);
+    return text.empty() ? nlohmann::json() : nlohmann::json::parse(text);
 }
 
 void ManagerChild::connect() {
@@ -100,6 +101,14 @@ nlohmann::json ManagerChild::receive() {
 nlohmann::json ManagerChild::call(const nlohmann::json& packet) {
     send(packet);
     return receive();
+}
+
+nlohmann::json ManagerChild::tryCall(const nlohmann::json& packet) {
+    try {
+        return call(packet);
+    } catch (const std::runtime_error&) {
+        return {};
+    }
 }
 
 int ManagerChild::exitCode() {

@@ -17,7 +17,8 @@ namespace thermocline::memory::testing {
 
 class ManagerChild {
   public:
-    ManagerChild();
+    /// `toKill`: the executable that dies where THERMOCLINE_KILL_AT says (kill_points.h).
+    explicit ManagerChild(bool toKill = false);
     ~ManagerChild();
     ManagerChild(const ManagerChild&) = delete;
     ManagerChild& operator=(const ManagerChild&) = delete;
@@ -26,7 +27,7 @@ class ManagerChild {
     /// it).
     static int run(const std::vector<std::string>& arguments);
 
-    /// `thermocline-manager run` on process `vm`; returns its ready line.
+    /// `thermocline-manager run` on process `vm`; returns its ready line, null where it died before that.
     nlohmann::json start(pid_t vm, const std::vector<std::string>& more = {});
     /// Connects to its socket.
     void connect();
@@ -35,6 +36,8 @@ class ManagerChild {
     nlohmann::json receive();
     /// Sends a request and returns the next packet.
     nlohmann::json call(const nlohmann::json& packet);
+    /// The same, null where the manager has died meanwhile.
+    nlohmann::json tryCall(const nlohmann::json& packet);
     /// Waits for its end; as run().
     int exitCode();
     void signal(int number) const;
@@ -43,6 +46,7 @@ class ManagerChild {
     [[nodiscard]] const std::string& directory() const { return directory_; }
 
   private:
+    std::string executable_;
     std::string directory_;
     pid_t pid_ = -1;
     UniqueFd socket_;

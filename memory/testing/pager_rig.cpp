@@ -25,6 +25,8 @@ PagerRig::PagerRig(SubjectProcess& subject, std::optional<FrozenTierOptions> fro
     directory_ = ::mkdtemp(path);
     AddressMap addresses(subject.guestRam());
     pages_ = std::make_unique<PageMap>(require(PageMap::create(directory_ + "/pagemap", addresses.blocks())));
+    journal_ =
+        std::make_unique<EventJournal>(require(EventJournal::create(directory_ + "/events", addresses)));
     store_ = require(ColdStore::create(directory_ + "/arena", addresses.blocks() * blockBytes));
     if (frozen) frozen_ = require(FrozenTier::create(*frozen));
     attachment_ = require(attach(subject.pid(), subject.guestRam(), addresses.blocks(), mechanism));
@@ -45,7 +47,8 @@ PagerRig::PagerRig(SubjectProcess& subject, std::optional<FrozenTierOptions> fro
     const StagingArea area(attachment_.footprint.staging, addresses.blocks());
     require(prepareUserfaults(mechanism, *guest_, *drop_, area));
     pager_ = std::make_unique<Pager>(attachment_.footprint, std::move(addresses), *guest_, *drop_, *memory_,
-                                     *pages_, *store_, frozen_.get(), std::array{&agents_[0], &agents_[1]});
+                                     *pages_, *journal_, *store_, frozen_.get(),
+                                     std::array{&agents_[0], &agents_[1]});
     budget_ = std::make_unique<Budget>(*pager_, *store_);
 }
 

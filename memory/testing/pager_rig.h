@@ -56,6 +56,7 @@ class PagerRig {
     std::unique_ptr<Userfault> drop_;
     std::unique_ptr<ProcessMemory> memory_;
     std::unique_ptr<PageMap> pages_;
+    std::unique_ptr<EventJournal> journal_;
     std::unique_ptr<ColdStore> store_;
     std::unique_ptr<FrozenTier> frozen_;
     std::vector<AgentLane> agents_;

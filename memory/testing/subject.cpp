@@ -13,6 +13,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -176,6 +177,12 @@ class Workers {
         return bad_ ? problem_ : "ok " + std::to_string(operations_.load());
     }
     [[nodiscard]] std::uint64_t operations() const { return operations_; }
+    /// How long an operation took, at most, in nanoseconds: of those that ended since this was asked last,
+    /// and of them the part since then.
+    std::int64_t longest() {
+        since_ = std::chrono::steady_clock::now();
+        return longest_.exchange(0);
+    }
     [[nodiscard]] std::string problem() const { return bad_ ? problem_ : "ok"; }
 
     /// Threads that verify, rewrite and discard random pages, each its own share; and one that only reads
@@ -236,8 +243,14 @@ class Workers {
     template <typename Once>
     void start(std::uint64_t seed, Once once) {
         threads_.emplace_back([this, seed, once] {
-            for (auto random = mix(seed); !stop_ && !bad_; random = mix(random))
+            for (auto random = mix(seed); !stop_ && !bad_; random = mix(random)) {
+                const auto began = std::chrono::steady_clock::now();
                 if (once(random)) operations_.fetch_add(1, std::memory_order_relaxed);
+                const auto took = (std::chrono::steady_clock::now() - std::max(began, since_.load())).count();
+                for (auto longest = longest_.load();
+                     took > longest && !longest_.compare_exchange_weak(longest, took);) {
+                }
+            }
         });
     }
     bool wrong(const std::string& problem) {
@@ -257,6 +270,8 @@ class Workers {
     std::atomic<bool> stop_{false};
     std::atomic<bool> bad_{false};
     std::atomic<std::uint64_t> operations_{0};
+    std::atomic<std::int64_t> longest_{0};
+    std::atomic<std::chrono::steady_clock::time_point> since_{};
     std::mutex mutex_;
     std::string problem_;
     std::vector<std::thread> threads_;
@@ -332,6 +347,14 @@ int main() {
             words >> a;
             while (workers->operations() < a)
                 std::this_thread::yield();
+        } else if (command == "await-more") {  // until so many more were done, or something was wrong
+            words >> a;
+            for (const auto until = workers->operations() + a;
+                 workers->operations() < until && workers->problem() == "ok";)
+                std::this_thread::sleep_for(std::chrono::microseconds(200));
+            answer = workers->problem();
+        } else if (command == "longest") {
+            answer = "ok " + std::to_string(workers->longest());
         } else if (command == "problem") {  // has one of the workers found something wrong?
             answer = workers->problem();
         } else if (command == "stop") {

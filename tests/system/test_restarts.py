@@ -96,16 +96,3 @@ def test_the_vm_ends_while_thermoclined_is_away(thermocline, own_guest):
     thermocline.start()
     assert not thermocline.daemon.managers()
     assert not (thermocline.domain_directory(guest) / "arena").exists()
-
-
-def test_a_killed_manager_is_told_and_no_byte_is_made_up(thermocline, own_guest):
-    guest = own_guest("crash").start()
-    guest.fill(128 * MIB, seed=94)
-    domain = thermocline.attached(guest, limit=112 * MIB)
-    manager = thermocline.daemon.managers()[0]
-    guest.spin(threads=2)
-    thermocline.kill_manager(manager)
-    figures = domain.wait_for_state("failed")
-    assert figures["StateNote"]
-    guest.destroy()
-    domain.wait_for_gone()

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Managers that are killed at every instant that could matter, over a process that checks all of its bytes
+// all the time; another one goes on.
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <random>
+
+#include "memory/manager/protocol.h"
+#include "memory/testing/anatomy.h"
+#include "memory/testing/manager_child.h"
+#include "memory/testing/subject_process.h"
+
+namespace thermocline::manager {
+namespace {
+
+using memory::testing::Anatomy;
+using memory::testing::ManagerChild;
+using memory::testing::SubjectProcess;
+constexpr std::uint64_t mib = 1U << 20;
+constexpr std::uint64_t ramMib = 64;
+constexpr std::uint64_t pages = ramMib * mib / 4096;
+
+/// A VM, its manager, and the one after that.
+class Vm {
+  public:
+    explicit Vm(bool huge, const std::string& fill = "mixed")
+        : subject_(ramMib * mib, huge, {"-m", std::to_string(ramMib)}) {
+        EXPECT_EQ(subject_.command("fill 1 " + fill), "ok");
+    }
+    void attach(const std::string& killAt = {}) {
+        const auto ready = start(killAt, {});
+        ASSERT_TRUE(ready.is_object() && ready.at("ok").get<bool>()) << ready;
+        manager_.connect();
+    }
+    /// The ready line.
+    nlohmann::json recover(const std::string& killAt = {}) { return start(killAt, {"--recover"}); }
+    void mustRecover(const std::string& killAt = {}) {
+        const auto ready = recover(killAt);
+        ASSERT_TRUE(ready.is_object() && ready.at("ok").get<bool>()) << ready;
+        manager_.connect();
+    }
+    /// False where the manager is dead.
+    bool setLimit(std::uint64_t bytes) {
+        const auto answer =
+            manager_.tryCall({{"id", 1}, {"method", "set-limit"}, {"params", {{"limit_bytes", bytes}}}});
+        return !answer.is_null();
+    }
+    std::optional<Status> status() {
+        const auto answer = manager_.tryCall({{"id", 1}, {"method", "status"}});
+        if (answer.is_null()) return std::nullopt;
+        return answer.at("result").get<Status>();
+    }
+    template <typename Predicate>
+    Status await(Predicate&& wanted) {
+        for (;;) {
+            const auto now = status();
+            if (!now) throw std::runtime_error("the manager died");
+            if (wanted(*now)) return *now;
+        }
+    }
+    /// Limits of all sizes, until the manager dies where it was told to. False where it does not.
+    bool changeLimitsUntilItDies() {
+        std::mt19937_64 random(7);
+        for (int i = 0; i < 400; ++i) {
+            const std::array<std::uint64_t, 5> limits{0, 48 * mib, 24 * mib, 40 * mib, 32 * mib};
+            if (!setLimit(limits.at(random() % limits.size()))) return true;
+            for (unsigned n = 0; n < 20 + random() % 60; ++n) {
+                if (!status()) return true;
+                ::poll(nullptr, 0, 1);  // the guest is to do something under this limit
+            }
+        }
+        return false;
+    }
+    void kill() {
+        manager_.signal(SIGKILL);
+        EXPECT_EQ(manager_.exitCode(), -SIGKILL);
+    }
+    void detachAndCure() {
+        const auto answer = manager_.call({{"id", 2}, {"method", "detach"}});
+        EXPECT_EQ(answer.at("result").at("state"), "detached") << answer;
+        EXPECT_EQ(manager_.exitCode(), 0);
+        cure();
+    }
+    void cure() {
+        EXPECT_EQ(ManagerChild::run(
+                      {"cure", "--pid", std::to_string(subject_.pid()), "--state-dir", manager_.directory()}),
+                  0);
+        EXPECT_TRUE(std::filesystem::is_empty(manager_.directory()));
+    }
+    SubjectProcess& subject() { return subject_; }
+    ManagerChild& manager() { return manager_; }
+
+  private:
+    nlohmann::json start(const std::string& killAt, const std::vector<std::string>& more) {
+        if (!killAt.empty()) ::setenv("THERMOCLINE_KILL_AT", killAt.c_str(), 1);
+        auto ready = manager_.start(subject_.pid(), more);
+        ::unsetenv("THERMOCLINE_KILL_AT");
+        return ready;
+    }
+
+    SubjectProcess subject_;
+    ManagerChild manager_{true};
+};
+
+struct Point {
+    const char* name;
+    int pass;
+    bool huge;
+    bool calm = false;  ///< nothing splits huge pages before
+};
+
+class KilledAt : public ::testing::TestWithParam<Point> {};
+
+TEST_P(KilledAt, anotherManagerGoesOnAndNoByteIsWrong) {
+    const auto& [point, pass, huge, calm] = GetParam();
+    Vm vm(huge, calm ? "plain" : "mixed");  // whole blocks go to the store where all of it compresses
+    const Anatomy before(vm.subject().pid());
+    vm.attach(fmt::format("{}:{}", point, pass));
+    if (!calm) {
+        ASSERT_EQ(vm.subject().command("hammer 3"), "ok");
+    }
+    ASSERT_TRUE(vm.changeLimitsUntilItDies()) << "the point was not passed so often";
+    ASSERT_EQ(vm.manager().exitCode(), -SIGKILL);
+
+    vm.mustRecover();
+    if (calm) {
+        EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+        ASSERT_EQ(vm.subject().command("hammer 3"), "ok");
+    }
+    ASSERT_EQ(vm.subject().command("await-more 2000"), "ok");
+    ASSERT_TRUE(vm.setLimit(40 * mib));
+    vm.await([](const Status& now) { return now.usedBytes <= 40 * mib && now.coldBytes > 0; });
+    ASSERT_EQ(vm.subject().command("await-more 2000"), "ok");
+    EXPECT_EQ(vm.subject().command("stop").substr(0, 3), "ok ");
+    EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+    vm.detachAndCure();
+    EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+    const Anatomy after(vm.subject().pid());
+    EXPECT_EQ(before.descriptors, after.descriptors);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Points, KilledAt,
+    ::testing::Values(
+        Point{"guest-registered", 1, false}, Point{"guest-scanned", 1, true}, Point{"guest-let-go", 1, false},
+        Point{"agent-asked", 1, true}, Point{"agent-asked", 40, false},
+        Point{"moved-aside-whole", 3, true, true}, Point{"moved-aside", 1, false},
+        Point{"moved-aside", 50, false}, Point{"slot-written", 20, true}, Point{"slot-written", 3000, false},
+        Point{"entry-replaced", 700, true}, Point{"entry-replaced", 77, false},
+        Point{"entries-published", 3, false}, Point{"block-published", 1, true, true},
+        Point{"dropped", 1, true}, Point{"dropped", 5, false}, Point{"moved-in", 4, true},
+        Point{"fault-served", 1, false}, Point{"fault-served", 500, true}, Point{"brought-back", 2, false},
+        Point{"brought-back", 60, true}, Point{"fresh-filled", 1, true, true}, Point{"slot-copied", 5, false},
+        Point{"slot-moved", 20, true}, Point{"tightened", 5, false}, Point{"event-read", 1, false},
+        Point{"event-read", 30, true}, Point{"event-applied", 1, true}, Point{"event-applied", 30, false},
+        Point{"limit-changed", 4, false}),
+    [](const auto& test) {
+        std::string name =
+            fmt::format("{}_{}_{}", test.param.name, test.param.pass, test.param.huge ? "huge" : "small");
+        std::replace(name.begin(), name.end(), '-', '_');
+        return name;
+    });
+
+TEST(Recovery, ofARecoveryThatWasKilled) {
+    Vm vm(false);
+    vm.attach();
+    ASSERT_EQ(vm.subject().command("hammer 3"), "ok");
+    for (const char* point : {"recovery-replayed:1", "recovery-half-settled:1", "recovery-claimed:1"}) {
+        ASSERT_TRUE(vm.setLimit(24 * mib));
+        vm.await([](const Status& now) { return now.coldBytes > 0 && now.stagedBytes > 0; });
+        vm.kill();
+        EXPECT_TRUE(vm.recover(point).is_null());
+        ASSERT_EQ(vm.manager().exitCode(), -SIGKILL);
+        vm.mustRecover();
+        ASSERT_EQ(vm.subject().command("await-more 500"), "ok");
+    }
+    EXPECT_EQ(vm.subject().command("stop").substr(0, 3), "ok ");
+    EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+}
+
+/// Where the dead manager made a block for the guest, the next one makes blocks of zeros.
+TEST(Recovery, aBlockThatWasBeingMadeIsNobodysZeros) {
+    Vm vm(true, "plain");
+    vm.attach();
+    ASSERT_TRUE(vm.setLimit(32 * mib));
+    vm.await([](const Status& now) { return now.coldBytes >= 40 * mib; });
+    vm.kill();
+    vm.mustRecover("fresh-filled-ahead:1");  // without a limit, a fault brings the whole block
+    ASSERT_EQ(vm.subject().command("start-touch 1100"), "ok");
+    ASSERT_EQ(vm.manager().exitCode(), -SIGKILL);
+    vm.subject().send("discard 1024 512");  // the block that page 1100 is in
+    vm.mustRecover();
+    ASSERT_EQ(vm.subject().answer(), "ok");
+    ASSERT_EQ(vm.subject().command("join-last"), "ok");
+    EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+}
+
+/// The address map and the events that change it outlive the manager.
+TEST(Recovery, memoryThatIsRemappedAndUnmappedIsFollowed) {
+    for (const char* point : {"event-read:1", "event-applied:1"}) {
+        for (const char* what : {"remap", "unmap 1000 3000", "discard 100 9000"}) {
+            SCOPED_TRACE(std::string(point) + " " + what);
+            Vm vm(false);
+            vm.attach(point);
+            ASSERT_TRUE(vm.setLimit(24 * mib));
+            vm.await([](const Status& now) { return now.coldBytes > 10 * mib; });
+            vm.subject().send(what);  // mremap has two events, of which it waits for the second
+            ASSERT_EQ(vm.manager().exitCode(), -SIGKILL);
+            vm.mustRecover();
+            ASSERT_EQ(vm.subject().answer(), "ok");
+            const auto memory = vm.status().value().memoryBytes;
+            EXPECT_EQ(memory, what[0] == 'u' ? (pages - 3000) * 4096 : pages * 4096);
+            EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+            // And once more: what was recovered is what the next one finds.
+            ASSERT_TRUE(vm.setLimit(44 * mib));
+            vm.await([](const Status& now) { return now.usedBytes <= 44 * mib; });
+            vm.kill();
+            vm.mustRecover();
+            EXPECT_EQ(vm.status().value().memoryBytes, memory);
+            EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+            vm.detachAndCure();
+            EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+        }
+    }
+}
+
+TEST(Recovery, whatADetachHadBroughtBackStaysThere) {
+    for (const char* point : {"all-back:1", "agent-dismissed:1", "agent-dismissed:2"}) {
+        SCOPED_TRACE(point);
+        Vm vm(true);
+        const Anatomy before(vm.subject().pid());
+        vm.attach(point);
+        ASSERT_TRUE(vm.setLimit(24 * mib));
+        vm.await([](const Status& now) { return now.coldBytes > 10 * mib; });
+        EXPECT_TRUE(vm.manager().tryCall({{"id", 2}, {"method", "detach"}}).is_null());
+        ASSERT_EQ(vm.manager().exitCode(), -SIGKILL);
+        const auto ready = vm.recover();
+        if (point[0] == 'a' && point[1] == 'l') {
+            ASSERT_TRUE(ready.at("ok").get<bool>()) << ready;
+            vm.manager().connect();
+            EXPECT_EQ(vm.status().value().residentBytes, ramMib * mib);
+            vm.detachAndCure();
+        } else {
+            ASSERT_FALSE(ready.at("ok").get<bool>());
+            EXPECT_EQ(ready.at("error").at("name"), "NotAttached") << ready;
+            EXPECT_EQ(vm.manager().exitCode(), 1);
+            vm.cure();
+        }
+        EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+        const Anatomy after(vm.subject().pid());
+        EXPECT_EQ(before.threads, after.threads);
+        EXPECT_EQ(before.descriptors, after.descriptors);
+        EXPECT_EQ(before.mappings, after.mappings);
+    }
+}
+
+TEST(Recovery, isRefusedWhileAManagerLivesAndWhereNothingIsLeft) {
+    Vm vm(false);
+    vm.attach();
+    ASSERT_TRUE(vm.setLimit(24 * mib));
+    const auto arguments = [&](const std::string& directory) {
+        return std::vector<std::string>{
+            "run",         "--recover", "--pid",  std::to_string(vm.subject().pid()),
+            "--state-dir", directory,   "--name", "second"};
+    };
+    EXPECT_EQ(ManagerChild::run(arguments(vm.manager().directory())), 1);
+    EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+    ManagerChild other;
+    EXPECT_EQ(ManagerChild::run(arguments(other.directory())), 1);
+    EXPECT_TRUE(vm.status());
+    vm.kill();
+    const auto afterItsEnd = arguments(vm.manager().directory());
+    vm.subject().kill();
+    EXPECT_EQ(ManagerChild::run(afterItsEnd), 1);
+}
+
+}  // namespace
+}  // namespace thermocline::manager
