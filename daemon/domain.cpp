@@ -148,6 +148,7 @@ void Domain::enter(State state, std::string note) {
         spdlog::info("domain {}: {}{}{}", info_.name, stateName(state), note.empty() ? "" : ": ", note);
     state_ = state;
     stateNote_ = std::move(note);
+    watchMappers();
     settle();
     environment_.changed(*this);
 }

@@ -159,6 +159,10 @@ class Domain : private ManagerClient::Listener {
     void noteSettings(std::string note);
     void dropMetadataDue();
 
+    // domain_shared.cpp: guest RAM that another process could get.
+    void watchMappers();
+    void lookForOtherMappers();
+
     void watchVm(UniqueFd pidfd);
     void onVmEnded();
     void onManagerEnded();
@@ -193,6 +197,7 @@ class Domain : private ManagerClient::Listener {
     EventLoop::Source recovery_;  ///< runs out when the next is due
     Done pendingRecovery_;        ///< who asked for one
     bool recovering_ = false;     ///< a manager was started and has not answered
+    EventLoop::Source mapperLook_;  ///< while guest RAM is shared and attached
 
     std::string hookPhase_;
     std::string settingsNote_;

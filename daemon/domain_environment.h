@@ -43,6 +43,8 @@ struct DomainEnvironment {
     std::chrono::milliseconds recoveryPause = std::chrono::milliseconds(50);
     /// Whether the host has a budget; empty: it has none.
     std::function<bool()> budgeted{};
+    /// Who has shared guest RAM is looked for so often while a VM that has it is attached.
+    std::chrono::milliseconds mapperInterval = std::chrono::seconds(5);
 };
 
 }  // namespace thermocline

@@ -161,8 +161,8 @@ std::variant<Options, ExitCode> parseOptions(int argc, char** argv) {
     app.add_option(
            "--mechanism", options.mechanism,
            "how pages are taken out of the RAM of VMs that are attached from now on: auto is the best "
-           "that works here")
-        ->check(CLI::IsMember({"auto", "move", "copy"}))
+           "that works here; shared memory is always unmapped, and unmap takes no other VMs")
+        ->check(CLI::IsMember({"auto", "move", "copy", "unmap"}))
         ->capture_default_str();
     app.add_option("--log-level", options.logLevel, "least important level that is logged")
         ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}))

@@ -349,6 +349,11 @@ Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::
     if (!started) return tl::unexpected(started.error());
     attachment.footprint.startTime = *started;
     THERMOCLINE_TRY(openProcess(attachment));
+    if (mechanism == Mechanism::unmap) {
+        auto files = GuestFiles::open(pid, guestRam);
+        if (!files) return tl::unexpected(files.error());
+        attachment.files = std::move(*files);
+    }
     const auto code = agentCode();
     if (!code) return tl::unexpected(code.error());
     auto control = controlPages();

@@ -25,6 +25,7 @@
 
 #include "common/error.h"
 #include "common/unique_fd.h"
+#include "memory/guest_files.h"
 #include "memory/mechanism.h"
 #include "memory/page.h"
 
@@ -88,6 +89,7 @@ struct Attachment {
     UniqueFd memory;   ///< /proc/PID/mem, read and write
     UniqueFd pagemap;  ///< /proc/PID/pagemap
     UniqueFd status;   ///< /proc/PID/status
+    GuestFiles files;  ///< Mechanism::unmap: those behind guest RAM
 };
 
 /// Steps 1 to 4 for a process whose memory `guestRam` is to be managed in `blocks` blocks. On error

@@ -21,8 +21,9 @@ QemuCommandLine parsed(const std::vector<std::string>& words) {
     return parseQemuCommandLine(text).value();
 }
 
-std::string refusal(const std::vector<std::string>& words, const std::string& nested = "N\n") {
-    const auto result = refuseCopying(parsed(words), nested);
+std::string refusal(const std::vector<std::string>& words, const std::string& nested = "N\n",
+                    Mechanism mechanism = Mechanism::copy) {
+    const auto result = refuseCopying(parsed(words), nested, mechanism);
     if (result) return "";
     EXPECT_EQ(result.error().code, ErrorCode::notSupported);
     EXPECT_THAT(result.error().message, HasSubstr("; ")) << "it does not say what to do";
@@ -34,6 +35,21 @@ TEST(CopyHazards, memoryThatCanBeUnplugged) {
     EXPECT_THAT(refusal({"qemu", "-m", "1G", "-device", "pc-dimm,memdev=m1,id=dimm1"}), HasSubstr("pc-dimm"));
     EXPECT_THAT(refusal({"qemu", "-m", "1G", "-device", R"({"driver":"virtio-mem-pci","memdev":"m"})"}),
                 HasSubstr("virtio-mem-pci"));
+}
+
+TEST(CopyHazards, devicesOfTheKernelThatWriteIntoGuestMemory) {
+    EXPECT_THAT(refusal({"qemu", "-m", "1G", "-device", R"({"driver":"vhost-scsi-pci","wwpn":"naa.5"})"}),
+                HasSubstr("vhost-scsi-pci"));
+    EXPECT_EQ(refusal({"qemu", "-m", "1G", "-device", "virtio-scsi-pci,id=s"}), "");
+}
+
+TEST(CopyHazards, areTheSameForSharedMemoryWithAnotherWayOut) {
+    const auto unplugged =
+        refusal({"qemu", "-m", "1G", "-device", "pc-dimm,memdev=m1,id=dimm1"}, "N", Mechanism::unmap);
+    EXPECT_THAT(unplugged, HasSubstr("can only be unmapped"));
+    EXPECT_THAT(unplugged, HasSubstr("private memory"));
+    EXPECT_THAT(refusal({"qemu", "-m", "1G", "-enable-kvm"}, "Y", Mechanism::unmap),
+                HasSubstr("private memory"));
 }
 
 TEST(CopyHazards, guestsOfTheGuest) {

@@ -13,6 +13,7 @@
 
 #include "memory/attachment.h"
 #include "memory/copy_hazards.h"
+#include "memory/other_mappers.h"
 
 namespace thermocline::memory {
 namespace {
@@ -78,13 +79,13 @@ class Properties {
         const auto found = plain_.find(name);
         return found == plain_.end() ? std::string{} : found->second;
     }
-    [[nodiscard]] bool flag(const std::string& name) const {
+    [[nodiscard]] bool flag(const std::string& name, bool otherwise = false) const {
         if (json_.is_object()) {
             const auto found = json_.find(name);
-            return found != json_.end() && found->is_boolean() && found->get<bool>();
+            return found != json_.end() && found->is_boolean() ? found->get<bool>() : otherwise;
         }
         const auto value = text(name);
-        return value == "on" || value == "yes" || value == "true";
+        return value.empty() ? otherwise : value == "on" || value == "yes" || value == "true";
     }
     [[nodiscard]] std::optional<std::uint64_t> size(const std::string& name,
                                                     std::uint64_t defaultFactor) const {
@@ -105,8 +106,9 @@ void readObject(std::string_view value, QemuCommandLine& commandLine) {
     const Properties object(value, "qom-type");
     const auto type = object.text("qom-type");
     if (type.starts_with("memory-backend-")) {
-        commandLine.backends.push_back(
-            {type, object.text("id"), object.size("size", 1).value_or(0), object.flag("share")});
+        const bool isMemfd = type == "memory-backend-memfd";
+        commandLine.backends.push_back({type, object.text("id"), object.size("size", 1).value_or(0),
+                                        object.flag("share", isMemfd), object.flag("hugetlb")});
     } else if (type.starts_with("sev") || type.starts_with("tdx") || type == "s390-pv-guest" ||
                type == "pef-guest") {
         commandLine.encryption = type;
@@ -148,6 +150,10 @@ Result<QemuCommandLine> parseQemuCommandLine(std::string_view text) {
             const auto driver = Properties(value, "driver").text("driver");
             if (driver.starts_with("vfio-") && commandLine.pinningDevice.empty())
                 commandLine.pinningDevice = driver;
+            if (driver.starts_with("vhost-scsi") && commandLine.kernelDevice.empty())
+                commandLine.kernelDevice = driver;
+            if (driver.starts_with("vhost-user") && commandLine.sharingDevice.empty())
+                commandLine.sharingDevice = driver;
             const bool memory = driver == "pc-dimm" || driver == "nvdimm" ||
                                 driver.starts_with("virtio-mem") || driver.starts_with("virtio-pmem");
             if (memory && commandLine.memoryDevice.empty()) commandLine.memoryDevice = driver;
@@ -160,13 +166,14 @@ Result<QemuCommandLine> parseQemuCommandLine(std::string_view text) {
         } else if (option == "-netdev") {
             const auto type = Properties(value, "type").text("type");
             if (type == "vhost-vdpa" && commandLine.pinningDevice.empty()) commandLine.pinningDevice = type;
+            if (type == "vhost-user" && commandLine.sharingDevice.empty()) commandLine.sharingDevice = type;
         } else {
             continue;
         }
         ++i;
     }
     if (commandLine.backends.empty() && plainMemory)
-        commandLine.backends.push_back({"memory-backend-ram", "pc.ram", *plainMemory, false});
+        commandLine.backends.push_back({"memory-backend-ram", "pc.ram", *plainMemory, false, false});
     if (commandLine.backends.empty())
         return fail(
             ErrorCode::notSupported,
@@ -175,33 +182,54 @@ Result<QemuCommandLine> parseQemuCommandLine(std::string_view text) {
 }
 
 Result<GuestRam> locateGuestRam(const QemuCommandLine& commandLine, const std::vector<Mapping>& mappings) {
+    GuestRam ram;
     std::map<std::uint64_t, std::size_t> wanted;  // size -> how many backends have it
     for (const auto& backend : commandLine.backends) {
-        if (backend.type != "memory-backend-ram" || backend.shared)
+        const bool isPrivate = backend.type == "memory-backend-ram" && !backend.shared;
+        const bool isShared = backend.shared && (backend.type == "memory-backend-memfd" ||
+                                                 backend.type == "memory-backend-ram");
+        const bool onHugetlbfs =
+            backend.hugetlb || std::any_of(mappings.begin(), mappings.end(), [&](const Mapping& mapping) {
+                return mapping.range.bytes == backend.bytes && mapping.hasFlag("ht");
+            });
+        if (onHugetlbfs)
+            return fail(ErrorCode::notSupported,
+                        fmt::format("guest RAM \"{}\" is on hugetlbfs, whose pages go back to their own pool "
+                                    "only; use transparent huge pages instead (remove <hugepages/> from "
+                                    "<memoryBacking>)",
+                                    backend.id));
+        if (!isPrivate && !isShared)
             return fail(
                 ErrorCode::notSupported,
-                fmt::format(
-                    "guest RAM \"{}\" is {}{}; only private anonymous memory can be overcommitted: "
-                    "remove <memoryBacking> source, access mode='shared' and hugepages from the domain",
-                    backend.id, backend.shared ? "shared " : "", backend.type));
+                fmt::format("guest RAM \"{}\" is {} {}; only anonymous memory, private or shared, and shared "
+                            "memfd can be overcommitted: remove <memoryBacking> source from the domain, or "
+                            "give it <source type='memfd'/><access mode='shared'/>",
+                            backend.id, backend.shared ? "shared" : "private", backend.type));
+        if (&backend != &commandLine.backends.front() && isShared != ram.shared)
+            return fail(ErrorCode::notSupported,
+                        "some of the guest's RAM is shared and some is not; give all of it the same access "
+                        "mode in <memoryBacking> and <numa>");
+        ram.shared = isShared;
+        if (isShared && !commandLine.sharingDevice.empty())
+            return fail(ErrorCode::notSupported,
+                        fmt::format("device {} gives the guest's memory to another process, which would not "
+                                    "see pages that are taken out; remove it from the domain",
+                                    commandLine.sharingDevice));
         if (backend.bytes == 0)
             return fail(ErrorCode::notSupported,
                         fmt::format("guest RAM \"{}\" has no readable size", backend.id));
         ++wanted[backend.bytes];
     }
-    GuestRam ram;
     for (const auto& [bytes, count] : wanted) {
         std::vector<VmRange> found;
         for (const auto& mapping : mappings) {
-            if (mapping.range.bytes != bytes || !mapping.anonymousPrivateWritable()) continue;
+            const bool fits = ram.shared ? mapping.sharedWritable() : mapping.anonymousPrivateWritable();
+            if (mapping.range.bytes != bytes || !fits) continue;
             if (mapping.hasFlag("um"))
                 return fail(
                     ErrorCode::notSupported,
                     "another userfaultfd manages the guest RAM (a post-copy migration under way?); try again "
                     "when it has ended");
-            if (mapping.hasFlag("ht"))
-                return fail(ErrorCode::notSupported,
-                            "guest RAM is on hugetlbfs; use transparent huge pages instead");
             if (mapping.hasFlag("lo") || mapping.lockedBytes != 0)
                 return fail(ErrorCode::notSupported,
                             "guest RAM is locked; remove <locked/> from the domain's <memoryBacking>");
@@ -213,10 +241,9 @@ Result<GuestRam> locateGuestRam(const QemuCommandLine& commandLine, const std::v
         if (found.size() != count)
             return fail(
                 ErrorCode::notSupported,
-                fmt::format(
-                    "expected {} private mapping(s) of {} bytes for the guest's RAM and found {}: not "
-                    "certain which is which, so none is touched",
-                    count, bytes, found.size()));
+                fmt::format("expected {} {} mapping(s) of {} bytes for the guest's RAM and found {}: not "
+                            "certain which is which, so none is touched",
+                            count, ram.shared ? "shared" : "private", bytes, found.size()));
         ram.ranges.insert(ram.ranges.end(), found.begin(), found.end());
     }
     std::sort(ram.ranges.begin(), ram.ranges.end(),
@@ -251,10 +278,18 @@ Result<GuestRam> discoverGuestRam(pid_t pid, Mechanism mechanism) {
                         pinned));
     if (auto attached = findAttachedDescriptor(pid); attached)
         return fail(ErrorCode::alreadyAttached, fmt::format("process {} is managed already", pid));
-    if (mechanism == Mechanism::copy) THERMOCLINE_TRY(refuseCopying(pid, *commandLine));
     const auto mappings = readMappings(pid);
     if (!mappings) return tl::unexpected(mappings.error());
-    return locateGuestRam(*commandLine, *mappings);
+    auto ram = locateGuestRam(*commandLine, *mappings);
+    if (!ram) return ram;
+    if (mechanism == Mechanism::unmap && !ram->shared)
+        return fail(ErrorCode::notSupported,
+                    "guest RAM is private, and only shared memory goes by unmapping; start thermoclined with "
+                    "--mechanism auto");
+    ram->mechanism = ram->shared ? Mechanism::unmap : mechanism;
+    if (ram->mechanism != Mechanism::move) THERMOCLINE_TRY(refuseCopying(pid, *commandLine, ram->mechanism));
+    if (ram->shared) THERMOCLINE_TRY(refuseOtherMappers(pid, ram->ranges));
+    return ram;
 }
 
 }  // namespace thermocline::memory

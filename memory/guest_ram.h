@@ -24,6 +24,7 @@ struct MemoryBackend {
     std::string id;
     std::uint64_t bytes = 0;
     bool shared = false;
+    bool hugetlb = false;
 };
 
 /// What matters to us on a QEMU command line.
@@ -32,6 +33,8 @@ struct QemuCommandLine {
     std::string uuid;
     bool memoryLocked = false;  ///< -overcommit mem-lock=on
     std::string pinningDevice;  ///< first vfio or vDPA device that pins guest RAM, empty if none
+    std::string sharingDevice;  ///< first vhost-user device, whose back end maps guest RAM; empty if none
+    std::string kernelDevice;   ///< first vhost-scsi device, for which the kernel has DMA done; empty if none
     std::string encryption;     ///< "sev-guest", "tdx-guest", ...; empty if none
     std::string memoryDevice;   ///< first pc-dimm, nvdimm, virtio-mem or virtio-pmem, empty if none
     bool kvm = false;           ///< -accel kvm, in any of its forms
@@ -42,7 +45,9 @@ struct QemuCommandLine {
 Result<QemuCommandLine> parseQemuCommandLine(std::string_view text);
 
 struct GuestRam {
-    std::vector<VmRange> ranges;  ///< private anonymous memory, page-aligned, in address order
+    std::vector<VmRange> ranges;  ///< page-aligned, in address order
+    bool shared = false;          ///< of a memfd or anonymous memory that is shared; else private anonymous
+    Mechanism mechanism = Mechanism::move;  ///< the one that is to be used; set by discoverGuestRam()
     [[nodiscard]] std::uint64_t bytes() const;
 };
 
@@ -50,8 +55,8 @@ struct GuestRam {
 /// or where the memory is of a kind that cannot be overcommitted.
 Result<GuestRam> locateGuestRam(const QemuCommandLine& commandLine, const std::vector<Mapping>& mappings);
 
-/// Both steps and every reason why `pid` cannot be overcommitted by `mechanism`. Errors: processGone,
-/// permissionDenied, notSupported, alreadyAttached.
+/// Both steps and every reason why `pid` cannot be overcommitted. `mechanism`: for private memory; shared
+/// memory is always unmapped. Errors: processGone, permissionDenied, notSupported, alreadyAttached.
 Result<GuestRam> discoverGuestRam(pid_t pid, Mechanism mechanism);
 
 }  // namespace thermocline::memory

@@ -20,6 +20,10 @@ Mapping mapping(std::uint64_t start, std::uint64_t bytes, const std::string& fla
     return {{{start}, bytes}, "rw-p", "", flags, 0};
 }
 
+Mapping sharedMapping(std::uint64_t start, std::uint64_t bytes, const std::string& flags = " rd wr sh dc ") {
+    return {{{start}, bytes}, "rw-s", "/memfd:memory-backend-memfd (deleted)", flags, 0};
+}
+
 constexpr std::uint64_t gib = 1U << 30;
 
 TEST(QemuCommandLine, readsBothFormsOfBackends) {
@@ -40,6 +44,20 @@ TEST(QemuCommandLine, readsBothFormsOfBackends) {
     EXPECT_FALSE(parsed->memoryLocked);
 }
 
+TEST(QemuCommandLine, aMemfdIsSharedUnlessItSaysOtherwise) {
+    const auto parsed = parseQemuCommandLine(commandLine(
+        {"qemu", "-object", R"({"qom-type":"memory-backend-memfd","id":"a","share":true,"size":1073741824})",
+         "-object", R"({"qom-type":"memory-backend-memfd","id":"b","hugetlb":true,"size":1073741824})",
+         "-object", "memory-backend-memfd,id=c,share=off,size=1G"}));
+    ASSERT_TRUE(parsed) << parsed.error().message;
+    ASSERT_EQ(parsed->backends.size(), 3U);
+    EXPECT_TRUE(parsed->backends[0].shared);
+    EXPECT_FALSE(parsed->backends[0].hugetlb);
+    EXPECT_TRUE(parsed->backends[1].shared);
+    EXPECT_TRUE(parsed->backends[1].hugetlb);
+    EXPECT_FALSE(parsed->backends[2].shared);
+}
+
 TEST(QemuCommandLine, takesPlainMemoryWhereThereIsNoBackend) {
     EXPECT_EQ(parseQemuCommandLine(commandLine({"qemu", "-m", "512"}))->backends[0].bytes, gib / 2);
     EXPECT_EQ(
@@ -58,6 +76,14 @@ TEST(QemuCommandLine, seesWhatForbidsOvercommit) {
     EXPECT_EQ(
         parseQemuCommandLine(commandLine({"q", "-m", "1", "-netdev", "vhost-vdpa,id=n"}))->pinningDevice,
         "vhost-vdpa");
+    EXPECT_EQ(parsed->sharingDevice, "");
+    EXPECT_EQ(parseQemuCommandLine(commandLine({"q", "-m", "1", "-netdev", "vhost-user,id=n,chardev=c"}))
+                  ->sharingDevice,
+              "vhost-user");
+    EXPECT_EQ(parseQemuCommandLine(
+                  commandLine({"q", "-m", "1", "-device", R"({"driver":"vhost-user-fs-pci","tag":"t"})"}))
+                  ->sharingDevice,
+              "vhost-user-fs-pci");
 }
 
 TEST(QemuCommandLine, hostileTextIsNoCrash) {
@@ -110,10 +136,40 @@ TEST(GuestRam, isNeverGuessed) {
     refused({mapping(gib, gib, " rd wr dc lo ")}, "locked");
     refused({mapping(gib, gib, " rd wr dc um ")}, "another userfaultfd");
     refused({mapping(gib, gib, " rd wr dc ht ")}, "hugetlbfs");
-    line.backends[0].shared = true;
-    refused({mapping(gib, gib)}, "shared memory-backend-ram");
     line.backends[0] = {"memory-backend-ram", "pc.ram", 0, false};
     refused({mapping(gib, gib)}, "size");
+    line.backends[0] = {"memory-backend-file", "pc.ram", gib, true};
+    refused({mapping(gib, gib)}, "shared memory-backend-file");
+    line.backends[0] = {"memory-backend-memfd", "pc.ram", gib, false};
+    refused({mapping(gib, gib)}, "private memory-backend-memfd");
+    line.backends[0] = {"memory-backend-memfd", "pc.ram", gib, true, true};
+    refused({sharedMapping(gib, gib)}, "hugetlbfs");
+}
+
+TEST(GuestRam, mayBeShared) {
+    QemuCommandLine line;
+    const auto refused = [&](const std::vector<Mapping>& mappings, const char* words) {
+        const auto ram = locateGuestRam(line, mappings);
+        ASSERT_FALSE(ram) << words;
+        EXPECT_NE(ram.error().message.find(words), std::string::npos) << ram.error().message;
+    };
+    line.backends = {{"memory-backend-memfd", "a", gib, true}, {"memory-backend-ram", "b", gib, true}};
+    auto anonymous = sharedMapping(3 * gib, gib);
+    anonymous.path = "/dev/zero (deleted)";
+    const auto ram = locateGuestRam(line, {sharedMapping(gib, gib), anonymous, mapping(7 * gib, gib)});
+    ASSERT_TRUE(ram) << ram.error().message;
+    EXPECT_TRUE(ram->shared);
+    EXPECT_EQ(ram->ranges.size(), 2U);
+    auto onDisk = anonymous;
+    onDisk.path = "/var/lib/libvirt/qemu/ram/a";
+    refused({sharedMapping(gib, gib), onDisk}, "expected 2 shared mapping(s) of 1073741824 bytes");
+    refused({sharedMapping(gib, gib), mapping(3 * gib, gib)}, "found 1");
+    refused({sharedMapping(gib, gib), sharedMapping(3 * gib, gib, " rd wr sh dc ht ")}, "hugetlbfs");
+    line.sharingDevice = "vhost-user-fs-pci";
+    refused({sharedMapping(gib, gib), anonymous}, "device vhost-user-fs-pci gives the guest's memory to");
+    line.sharingDevice = {};
+    line.backends[1].shared = false;
+    refused({sharedMapping(gib, gib), mapping(3 * gib, gib)}, "some of the guest's RAM is shared");
 }
 
 }  // namespace

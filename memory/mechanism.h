@@ -2,7 +2,7 @@
 #pragma once
 
 // The ways in which pages leave guest RAM for the staging area and come back. All that differs between them
-// is in pager_copying.cpp; page states, policies and tiers are the same.
+// is in pager_copying.cpp and pager_unmapping.cpp; page states, policies and tiers are the same.
 
 #include <cstdint>
 #include <optional>
@@ -16,12 +16,14 @@ namespace thermocline::memory {
 class StagingArea;
 
 enum class Mechanism {
-    move,  ///< UFFDIO_MOVE (Linux 6.8): without copying; pages that are pinned for DMA stay where they are
-    copy,  ///< write-protect, copy, MADV_DONTNEED: for older kernels; a DMA in flight would be lost, so only
-           ///< where no disk is opened with O_DIRECT
+    move,   ///< UFFDIO_MOVE (Linux 6.8): without copying; pages that are pinned for DMA stay where they are
+    copy,   ///< write-protect, copy, MADV_DONTNEED: for older kernels; a DMA in flight would be lost, so only
+            ///< where no disk is opened with O_DIRECT
+    unmap,  ///< for shared memory, whose pages stay in their file (a memfd) when they are unmapped; a DMA in
+            ///< flight would be lost, as above
 };
 
-/// "move", "copy": as in status and on the command line.
+/// "move", "copy", "unmap": as in status and on the command line.
 std::string_view mechanismName(Mechanism mechanism);
 std::optional<Mechanism> mechanismFromName(std::string_view name);
 

@@ -30,7 +30,7 @@ Step stepOf(int error) {
 
 Pager::Pager(const Footprint& footprint, AddressMap addresses, Userfault& guest, Userfault& drop,
              const ProcessMemory& memory, PageMap& pages, EventJournal& journal, ColdStore& store,
-             FrozenTier* frozen, std::array<AgentLane*, laneCount> lanes)
+             FrozenTier* frozen, std::array<AgentLane*, laneCount> lanes, const GuestFiles* files)
     : footprint_(footprint),
       area_(footprint.staging, addresses.blocks()),
       addresses_(std::move(addresses)),
@@ -41,6 +41,7 @@ Pager::Pager(const Footprint& footprint, AddressMap addresses, Userfault& guest,
       journal_(journal),
       store_(store),
       frozen_(frozen),
+      files_(files),
       blocks_(addresses_.blocks()) {
     std::size_t lane = 0;
     for (auto* worker : {&faultWorker_, &backgroundWorker_}) {
@@ -76,6 +77,13 @@ Result<void> Pager::registerGuest() {
     // was read, which takes the lock that we hold. So the scan sees a state that holds until we let go.
     pages_.setAll(0, firstPageOf(pages_.blocks()), PageEntry::absent());
     for (const auto& extent : addresses_.extents()) {
+        if (unmaps()) {  // mapped or not, they are the guest's
+            THERMOCLINE_TRY(
+                files_->forEachPage(extent.first, extent.pages, [&](PageNumber first, std::uint64_t count) {
+                    pages_.setAll(first, count, PageEntry::resident());
+                }));
+            continue;
+        }
         THERMOCLINE_TRY(memory_.forEachPopulated(extent.range(), [&](VmRange run) {
             pages_.setAll(extent.first + (run.start - extent.start) / pageBytes, run.bytes / pageBytes,
                           PageEntry::resident());

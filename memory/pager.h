@@ -29,6 +29,7 @@
 #include "memory/cold_store.h"
 #include "memory/event_journal.h"
 #include "memory/frozen_tier.h"
+#include "memory/guest_files.h"
 #include "memory/heat_map.h"
 #include "memory/page_codec.h"
 #include "memory/page_map.h"
@@ -79,10 +80,10 @@ class Pager {
     };
 
     /// All references outlive the pager. `frozen` may be none; `lanes` are our mappings of the agents'
-    /// control pages.
+    /// control pages; `files` is needed by Mechanism::unmap alone.
     Pager(const Footprint& footprint, AddressMap addresses, Userfault& guest, Userfault& drop,
           const ProcessMemory& memory, PageMap& pages, EventJournal& journal, ColdStore& store,
-          FrozenTier* frozen, std::array<AgentLane*, laneCount> lanes);
+          FrozenTier* frozen, std::array<AgentLane*, laneCount> lanes, const GuestFiles* files = nullptr);
 
     /// What recover() found.
     struct Recovered {
@@ -213,7 +214,7 @@ class Pager {
         std::uint32_t foundPoor = 0;  ///< when a page of it last turned out not to compress, likewise
         std::uint32_t wanted = 0;     ///< when a page of it last came back or was evicted, in deciseconds()
         BlockMask leftover;           ///< copies in the staging area that nobody needs any more
-        BlockMask dropping;           ///< copied to the staging area, and not gone from guest RAM yet
+        BlockMask dropping;           ///< copied aside or to be unmapped, and not gone from guest RAM yet
     };
     /// What each of the two threads works with.
     struct Worker {
@@ -234,18 +235,22 @@ class Pager {
     static constexpr std::size_t shardCount = 32;
     static constexpr std::size_t chunkPages =
         32;  ///< compressed or copied at a time: bounds how long a fault waits
-    static constexpr std::size_t movePages = 64;   ///< moved at a time, likewise
-    static constexpr std::size_t dropPages = 256;  ///< dropped at a time, at least
+    static constexpr std::size_t movePages = 64;    ///< moved at a time, likewise
+    static constexpr std::size_t unmapPages = 128;  ///< unmapped at a time, likewise
+    static constexpr std::size_t dropPages = 256;   ///< dropped at a time, at least
 
     PriorityMutex& shard(BlockNumber block) const { return shards_[block % shardCount]; }
     [[nodiscard]] MutablePageBytes page(Worker& worker, std::size_t index) const;
-    /// Pages are copied to the staging area and back, not moved.
-    [[nodiscard]] bool copies() const { return footprint_.mechanism != Mechanism::move; }
+    [[nodiscard]] bool moves() const { return footprint_.mechanism == Mechanism::move; }
+    /// Guest RAM is shared, and what is staged is still in its file.
+    [[nodiscard]] bool unmaps() const { return footprint_.mechanism == Mechanism::unmap; }
     [[nodiscard]] VmAddress staged(BlockNumber block) const { return area_.page(firstPageOf(block)); }
 
     Served serveAbsent(PageNumber page, VmAddress address, bool write, bool roomForHuge);
     Served serveStaged(PageNumber page, VmAddress address);
     Served serveStored(PageNumber page, VmAddress address);
+    Served serveFromFile(PageNumber page, VmAddress address, bool write);
+    Served serveHole(PageNumber page, VmAddress address);
     Served serveFrozen(PageNumber page, VmAddress address);
     bool readAhead(PageNumber page, VmAddress address);
     static Result<void> decodeFrozen(PageNumber page, std::span<const std::byte> record, PageCodec& codec,
@@ -253,6 +258,7 @@ class Pager {
     static std::uint32_t deciseconds();
 
     Served populate(PageNumber page, VmAddress address, PageBytes bytes);
+    Populate putIn(PageNumber first, VmAddress to, std::span<const std::byte> bytes, std::size_t& copied);
     struct Moved {
         BlockMask pages;  ///< those that are in guest RAM now
         Step step;        ///< done where all were moved, else why the last one was not
@@ -271,7 +277,8 @@ class Pager {
     void claimSlots(Recovered& found);
 
     void removed(PageNumber first, std::uint64_t count);
-    void discard(PageNumber first, std::uint64_t count);
+    void discard(PageNumber first, std::uint64_t count, bool fromFile);
+    void punch(PageNumber first, std::uint64_t count);
     void release(PageEntry entry);
     void cameBack(PageNumber page, bool touched);
     [[nodiscard]] bool copyWanted() const;
@@ -286,6 +293,12 @@ class Pager {
     Step stagePages(BlockNumber block, BlockMask want);
     Step moveAside(BlockNumber block, VmAddress base, const BlockMask& want);
     Step copyAside(BlockNumber block, VmAddress base, const BlockMask& want);
+    Step unmapAside(BlockNumber block, VmAddress base, const BlockMask& want);
+    Moved mapBack(BlockNumber block, VmAddress base, const BlockMask& want);
+    void keepMapped(const OwnDrop& drop, const BlockMask& unmapped);
+    void vanished(PageNumber page);
+    void freeEvicted(BlockNumber block, const BlockMask& cold);
+    Result<void> readStaged(PageNumber first, std::span<std::byte> into) const;
     Step refuseWherePinned();
     Step dropCopied();
     Moved copyBack(Worker& worker, BlockNumber block, VmAddress base, const BlockMask& want);
@@ -335,6 +348,7 @@ class Pager {
     EventJournal& journal_;
     ColdStore& store_;
     FrozenTier* frozen_;
+    const GuestFiles* files_;
     Worker faultWorker_;
     Worker backgroundWorker_;
     PriorityMutex layout_;

@@ -89,11 +89,17 @@ Step Pager::dropCopied() {
     if (ownDrops_.empty()) return Step::done;
     for (const auto& drop : ownDrops_)
         backgroundWorker_.lane->advisePages(drop.base, MADV_DONTNEED, drop.pages);
-    const bool gone = backgroundWorker_.lane->run().empty();
+    const auto& outcomes = backgroundWorker_.lane->run();
+    const bool gone = outcomes.empty();
     const PriorityMutex::Patient layout(layout_);
+    for (std::size_t i = 0; unmaps() && i < ownDrops_.size(); ++i) {
+        const PriorityMutex::Patient lock(shard(ownDrops_[i].block));
+        keepMapped(ownDrops_[i], gone ? BlockMask() : outcomes[i].pages);
+    }
     for (const auto& drop : ownDrops_)
-        drop.seenAgain.forEachRun(
-            [&](std::size_t first, std::size_t count) { discard(firstPageOf(drop.block) + first, count); });
+        drop.seenAgain.forEachRun([&](std::size_t first, std::size_t count) {
+            discard(firstPageOf(drop.block) + first, count, true);
+        });
     for (const auto& drop : ownDrops_) {
         const PriorityMutex::Patient lock(shard(drop.block));
         blocks_[drop.block].dropping -= drop.pages;
@@ -117,7 +123,7 @@ void Pager::removed(PageNumber first, std::uint64_t count) {
                        return own.block == blockOf(stop) && own.pages.test(stop % pagesPerBlock);
                    }))
                 ++stop;
-            discard(first, stop - first);
+            discard(first, stop - first, true);
             first = stop;
             continue;
         }

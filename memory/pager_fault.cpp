@@ -67,13 +67,14 @@ Served Pager::serve(VmAddress address, bool write, bool roomForHuge) {
         case PageState::absent:
             return serveAbsent(*number, address, write, roomForHuge);
         case PageState::staged:
-            return serveStaged(*number, address);
+            return unmaps() ? serveFromFile(*number, address, write) : serveStaged(*number, address);
         case PageState::cold:
         case PageState::filled:
             return serveStored(*number, address);
         case PageState::frozen:
             return serveFrozen(*number, address);
         case PageState::resident:
+            if (unmaps()) return serveFromFile(*number, address, write);
             break;
     }
     // Another thread's fault on the same page was served first. Should the page be missing nevertheless, the
@@ -89,6 +90,7 @@ Served Pager::serve(VmAddress address, bool write, bool roomForHuge) {
 }
 
 Served Pager::serveAbsent(PageNumber number, VmAddress address, bool write, bool roomForHuge) {
+    if (unmaps()) return serveHole(number, address);
     const auto block = blockOf(number);
     const auto whole = addresses_.wholeBlock(block);
     if (freshRefused_ > 0) --freshRefused_;
@@ -125,8 +127,7 @@ Served Pager::serveAbsent(PageNumber number, VmAddress address, bool write, bool
             return Served::gone;
         case Populate::unmapped:
             return registered() ? Served::retry : Served::done;
-        case Populate::retry:
-        case Populate::failed:
+        default:
             break;
     }
     return Served::retry;
@@ -186,7 +187,7 @@ Served Pager::serveStored(PageNumber number, VmAddress address) {
 
 Served Pager::populate(PageNumber number, VmAddress address, PageBytes bytes) {
     std::size_t copied = 0;
-    const auto outcome = guest_.copy(address, bytes, copied);
+    const auto outcome = putIn(number, address, bytes, copied);
     sequencePoint("fault-served");
     switch (outcome) {
         case Populate::present:  // a page that is there counts
@@ -197,6 +198,7 @@ Served Pager::populate(PageNumber number, VmAddress address, PageBytes bytes) {
             return Served::done;
         case Populate::retry:
         case Populate::failed:
+        case Populate::hole:
             return Served::retry;  // no memory: the thread waits, as it would in the kernel
         case Populate::unmapped:
             // Unregistered: that woke the thread, and the kernel serves it. Unmapped: its event is about to
@@ -209,7 +211,7 @@ Served Pager::populate(PageNumber number, VmAddress address, PageBytes bytes) {
 }
 
 void Pager::letGo(VmAddress page) {
-    if (copies())
+    if (footprint_.mechanism == Mechanism::copy)
         guest_.unprotect({page, pageBytes});
     else
         guest_.wake({page, pageBytes});
@@ -282,7 +284,7 @@ void Pager::applyEvent(const uffd_msg& message) {
                                 message.arg.remove.end - message.arg.remove.start};
             const bool unmapped = message.event == UFFD_EVENT_UNMAP;
             for (const auto& part : addresses_.within(range))
-                unmapped ? discard(part.first, part.pages) : removed(part.first, part.pages);
+                unmapped ? discard(part.first, part.pages, false) : removed(part.first, part.pages);
             if (unmapped) {
                 addresses_.unmap(range);
                 journal_.addresses(addresses_);
@@ -303,11 +305,13 @@ void Pager::applyEvent(const uffd_msg& message) {
 /// The guest gave these pages up. Everything we hold of them goes; whether the kernel has zapped the resident
 /// ones already or is about to makes no difference, since absent pages are neither moved out nor brought
 /// back: the next thing that can happen to them is the zap or, after it, a fault that gets zeros.
-void Pager::discard(PageNumber first, std::uint64_t count) {
+/// `fromFile`: where guest RAM is shared, they go from its file, too.
+void Pager::discard(PageNumber first, std::uint64_t count, bool fromFile) {
     for (PageNumber number = first; number < first + count;) {
         const auto block = blockOf(number);
         const auto end = std::min(first + count, firstPageOf(block + 1));
         const PriorityMutex::Urgent lock(shard(block));
+        const auto begin = number;
         BlockMask wasStaged;
         setWasHuge(block, false);
         for (; number < end; ++number) {
@@ -316,7 +320,8 @@ void Pager::discard(PageNumber first, std::uint64_t count) {
             release(entry);
             pages_.set(number, PageEntry::absent());
         }
-        if (!wasStaged.any()) continue;
+        if (unmaps() && fromFile) punch(begin, end - begin);
+        if (unmaps() || !wasStaged.any()) continue;
         blocks_[block].stagedWhole = false;
         addLeftovers(block, wasStaged);
         // Pages in the staging area have no other owner, so dropping them can only fail for a moment; they

@@ -82,7 +82,7 @@ Result<Pager::Recovered> Pager::recover() {
 /// What was on its way to be dropped, and pages that were being made aside. The latter must be zeros when
 /// they are used next.
 Result<void> Pager::clearAreas() {
-    if (!copies()) {
+    if (moves()) {
         // It is not registered while leftovers are dropped in place.
         THERMOCLINE_TRY(guest_.registerMissing(area_.staging()));
         THERMOCLINE_TRY(drop_.registerMissing(area_.drops()));

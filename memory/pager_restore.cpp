@@ -98,8 +98,8 @@ Pager::Brought Pager::bringStored(Worker& worker, PageNumber first, VmAddress ad
             continue;
         }
         std::size_t copied = 0;
-        brought.last =
-            guest_.copy(address + i * pageBytes, std::span(worker.buffer).first(run * pageBytes), copied);
+        brought.last = putIn(first + i, address + i * pageBytes,
+                             std::span(worker.buffer).first(run * pageBytes), copied);
         sequencePoint("brought-back");
         for (std::size_t k = 0; k < copied / pageBytes; ++k)
             cameBack(first + i + k, false);
@@ -136,7 +136,7 @@ Step Pager::moveFreshIn(Worker& worker, BlockNumber block, VmAddress address) {
 }
 
 bool Pager::makeFreshHuge(Worker& worker) {
-    if (copies()) return false;  // it could not be moved in
+    if (!moves()) return false;  // it could not be moved in
     worker.lane->populate(worker.fresh.start);
     if (worker.lane->run().empty()) return false;
     if (memory_.isHuge(worker.fresh.start)) return true;

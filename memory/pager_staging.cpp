@@ -21,6 +21,9 @@ constexpr std::uint32_t decisecondsPoor = 100;
 
 Step Pager::stage(BlockNumber block, HotBlocks hot, std::size_t mostPages) {
     if (dropLeftovers(block) == Step::gone) return Step::gone;
+    // Harmless, but in vain: evict() would not take what a device may write to.
+    if (unmaps())
+        if (const auto refused = refuseWherePinned(); refused != Step::done) return refused;
     BlockMask want;
     {
         const PriorityMutex::Patient layout(layout_);
@@ -33,8 +36,8 @@ Step Pager::stage(BlockNumber block, HotBlocks hot, std::size_t mostPages) {
         const auto whole = addresses_.wholeBlock(block);
         if (whole && want == allPages() && memory_.isHuge(*whole)) {
             auto& state = blocks_[block];
-            setWasHuge(block, true);
-            if (!copies()) {
+            setWasHuge(block, !unmaps());
+            if (moves()) {
                 if (hot == HotBlocks::take ||
                     (state.heat.skip == 0 && (state.heat.level == 0 || hot == HotBlocks::passOver)))
                     return stageWhole(block, *whole);
@@ -100,8 +103,8 @@ Step Pager::stagePages(BlockNumber block, BlockMask want) {
         // The locks are dropped between chunks so that a fault never waits for a whole block of small pages;
         // what was wanted may have changed meanwhile.
         BlockMask chunk;
-        for (std::size_t i = 0, taken = 0; i < pagesPerBlock && taken < (copies() ? chunkPages : movePages);
-             ++i) {
+        const auto most = moves() ? movePages : unmaps() ? unmapPages : chunkPages;
+        for (std::size_t i = 0, taken = 0; i < pagesPerBlock && taken < most; ++i) {
             if (!want.test(i)) continue;
             want.clear(i);
             chunk.set(i);
@@ -117,14 +120,16 @@ Step Pager::stagePages(BlockNumber block, BlockMask want) {
                 part &= piece.mask;
                 part &= resident;
                 if (!part.any()) continue;
-                last = copies() ? copyAside(block, piece.base, part) : moveAside(block, piece.base, part);
+                last = moves()    ? moveAside(block, piece.base, part)
+                       : unmaps() ? unmapAside(block, piece.base, part)
+                                  : copyAside(block, piece.base, part);
                 if (last == Step::done || result == Step::nothing) result = last;
                 if (last == Step::gone || last == Step::retry) break;
             }
         }
         if (dropCopied() == Step::gone) return Step::gone;
         if (last == Step::gone || last == Step::retry) return last;
-        if (last == Step::pinned && copies()) return result;  // as would be all others
+        if (last == Step::pinned && !moves()) return result;  // as would be all others
     }
     return result;
 }
@@ -173,8 +178,9 @@ Step Pager::moveBack(BlockNumber block, const BlockMask& want) {
         auto mask = want;
         mask &= piece.mask;
         if (!mask.any()) continue;
-        const auto moved = copies() ? copyBack(backgroundWorker_, block, piece.base, mask)
-                                    : moveIn(backgroundWorker_, block, piece.base, staged(block), mask);
+        const auto moved = moves()    ? moveIn(backgroundWorker_, block, piece.base, staged(block), mask)
+                           : unmaps() ? mapBack(block, piece.base, mask)
+                                      : copyBack(backgroundWorker_, block, piece.base, mask);
         if (moved.pages.any()) blocks_[block].stagedWhole = false;
         if (moved.step == Step::gone) return Step::gone;
         if (moved.step != Step::done) result = Step::retry;
@@ -249,9 +255,9 @@ Step Pager::dropAllLeftovers() {
         // Most often all that is left of a block goes. Then one MADV_DONTNEED frees it where it is, while the
         // staging area raises no events: it is not registered meanwhile. Nobody needs it to be but stage(),
         // which is this thread's.
-        const bool quiet = !copies() && std::any_of(batch.begin(), batch.end(), [](const Drop& drop) {
-            return drop.all;
-        }) && guest_.unregister(area_.staging()).has_value();
+        const bool quiet =
+            moves() && std::any_of(batch.begin(), batch.end(), [](const Drop& drop) { return drop.all; }) &&
+            guest_.unregister(area_.staging()).has_value();
         for (const auto& drop : batch) {
             if (quiet && drop.all)
                 backgroundWorker_.lane->advise({staged(drop.block), blockBytes}, MADV_DONTNEED);
@@ -274,7 +280,7 @@ Step Pager::dropAllLeftovers() {
             forgetLeftovers(drop.block, !whole                ? outcome->pages
                                         : outcome->error == 0 ? drop.wanted
                                                               : BlockMask());
-            outcome += whole || copies() ? 1 : 2;
+            outcome += whole || !moves() ? 1 : 2;
         }
     }
     return Step::done;
@@ -285,7 +291,7 @@ Step Pager::dropAllLeftovers() {
 /// we are their only reader. So they are moved to an area without events first; the whole block as one page
 /// if it is one. Where pages are copied the staging area raises none.
 void Pager::queueDrop(Worker& worker, BlockNumber block, const BlockMask& wanted) {
-    if (copies()) return worker.lane->advisePages(staged(block), MADV_DONTNEED, wanted);
+    if (!moves()) return worker.lane->advisePages(staged(block), MADV_DONTNEED, wanted);
     worker.lane->movePages(footprint_.dropUffd, worker.drop.start, staged(block), wanted);
     worker.lane->advise(worker.drop, MADV_DONTNEED);
 }

@@ -38,6 +38,11 @@ Step Pager::evictPages(BlockNumber block, Algorithm algorithm, Poor whatIsPoor) 
         const auto step = unstageIncompressible(block);  // what could not be moved back the last time
         return step == Step::gone ? step : Step::poor;
     }
+    // What a device writes to a page that is unmapped would be lost with the page (pager_unmapping.cpp).
+    if (unmaps())
+        if (const auto refused = refuseWherePinned(); refused != Step::done) {
+            return unstage(block) == Step::gone ? Step::gone : refused;
+        }
     auto step = Step::done;
     bool poor = false;
     for (std::size_t from = 0; from < wanted.size() && step == Step::done; from += chunkPages) {
@@ -64,7 +69,10 @@ Step Pager::evictPages(BlockNumber block, Algorithm algorithm, Poor whatIsPoor) 
             counters_.evictedPages.fetch_add(1, std::memory_order_relaxed);
             result = Step::done;
         }
-        addLeftovers(block, drop);
+        if (unmaps())
+            freeEvicted(block, drop);
+        else
+            addLeftovers(block, drop);
         sequencePoint("entries-published");
     }
     if (poor && unstageIncompressible(block) == Step::gone) return Step::gone;
@@ -144,7 +152,7 @@ std::vector<Pager::Candidate> Pager::compressChunk(BlockNumber block, std::span<
                 continue;
             }
             const auto bytes = std::span(worker.buffer).subspan(first * pageBytes, (end - first) * pageBytes);
-            if (const auto read = memory_.read(area_.page(base + numbers[first]), bytes); !read) {
+            if (const auto read = readStaged(base + numbers[first], bytes); !read) {
                 step = read.error().code == ErrorCode::processGone ? Step::gone : Step::touched;
                 return candidates;
             }

@@ -53,9 +53,9 @@ bool parseHeader(std::string_view line, Mapping& mapping) {
     mapping.range = {{start}, end - start};
     mapping.permissions = nextWord(line);
     if (mapping.permissions.size() != 4) return false;
-    for (int i = 0; i < 2; ++i)
-        nextWord(line);                               // offset, device
-    if (nextWord(line).empty()) return false;         // inode
+    if (!parseNumber(nextWord(line), mapping.fileOffset, 16)) return false;
+    mapping.device = nextWord(line);
+    if (!parseNumber(nextWord(line), mapping.inode)) return false;
     const auto path = line.find_first_not_of(" \t");  // the rest of the line: paths may hold blanks
     if (path != std::string_view::npos) mapping.path = line.substr(path);
     return true;

@@ -24,9 +24,16 @@ struct Mapping {
     std::string
         vmFlags;  ///< two-letter flags with spaces around each, for example " rd wr hg dc "; smaps only
     std::uint64_t lockedBytes = 0;
+    std::uint64_t fileOffset = 0;  ///< where in the file `range` starts
+    std::string device{};          ///< of the file, as in maps: "00:01"
+    std::uint64_t inode = 0;       ///< of the file; 0: none
 
     [[nodiscard]] bool hasFlag(std::string_view flag) const;
     [[nodiscard]] bool anonymousPrivateWritable() const { return path.empty() && permissions == "rw-p"; }
+    /// Of a memfd, or anonymous memory that is shared.
+    [[nodiscard]] bool sharedWritable() const {
+        return permissions == "rw-s" && (path.starts_with("/memfd:") || path == "/dev/zero (deleted)");
+    }
 };
 
 /// Parses the text of /proc/PID/maps or smaps. Lines that it cannot read are an error (systemError), never

@@ -9,7 +9,7 @@ namespace {
 
 TEST(ProcessMap, readsMapsAndSmaps) {
     const auto mappings = parseMappings(
-        "55d0c0a00000-55d0c0b00000 r-xp 00000000 fe:00 1234   /usr/bin/a name with blanks\n"
+        "55d0c0a00000-55d0c0b00000 r-xp 00001000 fe:00 1234   /usr/bin/a name with blanks\n"
         "Size:               1024 kB\n"
         "Locked:               12 kB\n"
         "VmFlags: rd ex mr mw me \n"
@@ -21,6 +21,9 @@ TEST(ProcessMap, readsMapsAndSmaps) {
     EXPECT_EQ((*mappings)[0].path, "/usr/bin/a name with blanks");
     EXPECT_EQ((*mappings)[0].permissions, "r-xp");
     EXPECT_EQ((*mappings)[0].lockedBytes, 12 * 1024U);
+    EXPECT_EQ((*mappings)[0].fileOffset, 0x1000U);
+    EXPECT_EQ((*mappings)[0].device, "fe:00");
+    EXPECT_EQ((*mappings)[0].inode, 1234U);
     EXPECT_FALSE((*mappings)[0].anonymousPrivateWritable());
     EXPECT_EQ((*mappings)[1].range, (VmRange{{0x7f0000000000}, 1U << 30}));
     EXPECT_TRUE((*mappings)[1].anonymousPrivateWritable());
@@ -33,7 +36,8 @@ TEST(ProcessMap, readsMapsAndSmaps) {
 TEST(ProcessMap, whatItCannotReadIsAnErrorNotAGap) {
     for (const char* text :
          {"nonsense\n", "10-5 rw-p 0 0:0 0\n", "zz-10 rw-p 0 0:0 0\n", "10-20 rw 0 0:0 0\n", "10-20 rw-p\n",
-          "VmFlags: rd\n", " VmFlags: rd\n", "10-20 rw-p 0 0:0 0\nLocked: many kB\n"})
+          "10-20 rw-p far 0:0 0\n", "10-20 rw-p 0 0:0 none\n", "VmFlags: rd\n", " VmFlags: rd\n",
+          "10-20 rw-p 0 0:0 0\nLocked: many kB\n"})
         EXPECT_FALSE(parseMappings(text)) << text;
     EXPECT_TRUE(parseMappings("")->empty());
 }

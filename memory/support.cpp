@@ -24,9 +24,8 @@ namespace {
 /// A mapping of our own to try things on.
 class TrialMapping {
   public:
-    explicit TrialMapping(int protection, int fd = -1)
-        : address_(
-              ::mmap(nullptr, pageBytes, protection, MAP_PRIVATE | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0)) {}
+    explicit TrialMapping(int protection, int fd = -1, int sharing = MAP_PRIVATE)
+        : address_(::mmap(nullptr, pageBytes, protection, sharing | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0)) {}
     ~TrialMapping() {
         if (valid()) ::munmap(address_, pageBytes);
     }
@@ -77,6 +76,27 @@ bool tryWriteProtection(const UniqueFd& device) {
                        uffd.unprotect(trial.range()) == Populate::done && trial.bytes()[0] == std::byte{42};
     (void)uffd.unregister(trial.range());
     return works;
+}
+
+/// Only guests with shared memory need it, so it is no reason against the others.
+Finding trySharedMemory(const UniqueFd& device) {
+    Finding finding{"shared memory", true, "", ""};
+    Userfault uffd(UniqueFd(::ioctl(device.get(), USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK)));
+    const UniqueFd file(::memfd_create("thermocline-probe", MFD_CLOEXEC));
+    const std::array<std::byte, pageBytes> page{std::byte{42}};
+    const bool written = ::pwrite(file.get(), page.data(), page.size(), 0) == static_cast<ssize_t>(pageBytes);
+    const TrialMapping trial(PROT_READ | PROT_WRITE, file.get(), MAP_SHARED);
+    std::size_t mapped = 0;
+    const bool works =
+        uffd.fd() >= 0 && written && trial.valid() && uffd.enable(guestFeatures(Mechanism::unmap)) &&
+        uffd.registerRange(trial.range(), guestRegisterModes(Mechanism::unmap)) &&
+        uffd.mapFromFile(trial.range(), mapped) == Populate::done && trial.bytes()[0] == std::byte{42};
+    // No event of ours may wait for a reader when the trial mapping goes.
+    (void)uffd.unregister(trial.range());
+    finding.detail = works ? "works, by unmapping: refused to VMs with O_DIRECT disks or vhost-user devices"
+                           : "this kernel reports no minor faults of shared memory, so VMs that have it are "
+                             "refused";
+    return finding;
 }
 
 Finding tryPageMap() {
@@ -150,6 +170,7 @@ HostSupport probeHost(const std::string& userfaultfdDevice) {
                     ""};
         }
         support.findings.push_back(std::move(move));
+        support.findings.push_back(trySharedMemory(device));
     }
     support.findings.push_back(tryPageMap());
     support.findings.push_back(tryPtrace());
@@ -173,7 +194,7 @@ Result<GuestSupport> probeGuest(pid_t pid, std::optional<Mechanism> mechanism,
     GuestSupport support;
     if (ram) {
         support.usable = true;
-        support.mechanism = mechanismName(*mechanism);
+        support.mechanism = mechanismName(ram->mechanism);
         support.memoryBytes = ram->bytes();
         return support;
     }

@@ -26,12 +26,13 @@ struct Finding {
 
 struct HostSupport {
     bool usable = false;
-    std::optional<Mechanism> mechanism;  ///< the best that works here; none where not usable
+    std::optional<Mechanism> mechanism;  ///< the best for private memory; none where not usable
     std::vector<Finding> findings;
 };
 
 /// Probes the running kernel (userfaultfd device and features, UFFDIO_MOVE by really moving a page, else
-/// write-protection; the page map, ptrace). `userfaultfdDevice` is a parameter for tests.
+/// write-protection; shared memory, without which private memory is usable all the same; the page map,
+/// ptrace). `userfaultfdDevice` is a parameter for tests.
 HostSupport probeHost(const std::string& userfaultfdDevice = "/dev/userfaultfd");
 
 struct GuestSupport {
@@ -42,8 +43,9 @@ struct GuestSupport {
     std::string fix;                ///< what to do about it, empty where usable or where nothing can be done
 };
 
-/// Looks at a QEMU process: guest RAM found without ambiguity, not locked, pinned (VFIO), shared, huge-tlb,
-/// encrypted (SEV, TDX) or attached already; by `mechanism`, or the host's where none is given. Errors:
+/// Looks at a QEMU process: guest RAM found without ambiguity, not locked, pinned (VFIO), shared with another
+/// process, huge-tlb, encrypted (SEV, TDX) or attached already; by `mechanism`, or the host's where none is
+/// given. Errors:
 /// processGone, permissionDenied; notSupported where the host has none.
 Result<GuestSupport> probeGuest(pid_t pid, std::optional<Mechanism> mechanism = std::nullopt,
                                 const std::string& userfaultfdDevice = "/dev/userfaultfd");

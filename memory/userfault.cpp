@@ -74,6 +74,15 @@ Populate Userfault::zeroPage(VmAddress to) {
     return populateResult(result, request.zeropage);
 }
 
+Populate Userfault::mapFromFile(VmRange range, std::size_t& mapped) {
+    uffdio_continue request{};
+    request.range = {range.start.value, range.bytes};
+    const int result = ::ioctl(fd_.get(), UFFDIO_CONTINUE, &request);
+    mapped = request.mapped > 0 ? static_cast<std::size_t>(request.mapped) : 0;
+    if (result != 0 && request.mapped == -EFAULT) return Populate::hole;
+    return populateResult(result, request.mapped);
+}
+
 void Userfault::wake(VmRange range) {
     uffdio_range request{range.start.value, range.bytes};
     ::ioctl(fd_.get(), UFFDIO_WAKE, &request);

@@ -24,6 +24,7 @@ enum class Populate {
     unmapped,  ///< no registered mapping is there (any more)
     gone,      ///< the process is ending
     failed,    ///< the host has no memory for it
+    hole,      ///< the file has no page there (mapFromFile())
 };
 
 class Userfault {
@@ -44,6 +45,9 @@ class Userfault {
     Populate copy(VmAddress to, std::span<const std::byte> bytes, std::size_t& copied);
     /// Maps the shared page of zeros.
     Populate zeroPage(VmAddress to);
+    /// Maps the pages that the file behind `range` has, and wakes who waits there; `mapped` says how many
+    /// bytes are. REQUIRES: shared memory that is registered for minor faults.
+    Populate mapFromFile(VmRange range, std::size_t& mapped);
     void wake(VmRange range);
     /// Write-protects the pages that are in `range`: who writes waits. REQUIRES: registered for that.
     Populate protect(VmRange range);

@@ -118,10 +118,10 @@ Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
 
 Result<std::unique_ptr<VmMemory>> VmMemory::recover(Options options, const Footprint& footprint) {
     if (footprint.mechanism != Mechanism::move)
-        return fail(
-            ErrorCode::notSupported,
-            "a manager that copied pages cannot be followed by another one: which of them were about to "
-            "be dropped died with it");
+        return fail(ErrorCode::notSupported,
+                    "a manager of a VM whose pages cannot be moved cannot be followed by another one: which "
+                    "of them were "
+                    "about to be dropped died with it");
     const auto events = options.stateDirectory + "/" + eventJournalFileName;
     if (::access(events.c_str(), F_OK) != 0 && errno == ENOENT)
         return fail(ErrorCode::notAttached,
@@ -180,7 +180,7 @@ VmMemory::VmMemory(Options options, Attachment attachment, AddressMap addresses,
           AgentLane(laneAt(lanes_, 0), attachment_.footprint.threads[0], [this] { return processEnded(); }),
           AgentLane(laneAt(lanes_, 1), attachment_.footprint.threads[1], [this] { return processEnded(); })},
       pager_(attachment_.footprint, std::move(addresses), guest_, drop_, memory_, pages_, journal_, *store_,
-             frozen_.get(), {&agents_[0], &agents_[1]}),
+             frozen_.get(), {&agents_[0], &agents_[1]}, &attachment_.files),
       budget_(pager_, *store_),
       stallSince_(std::chrono::steady_clock::now()) {}
 

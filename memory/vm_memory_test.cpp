@@ -22,13 +22,14 @@ namespace thermocline::memory {
 namespace {
 
 using testing::Anatomy;
+using testing::SubjectMemory;
 using testing::SubjectProcess;
 constexpr std::uint64_t mib = 1U << 20;
 
 /// Of what the subject's memory is made, and how its pages are moved.
 struct Setup {
     Mechanism mechanism;
-    bool huge;
+    SubjectMemory memory;
 };
 
 class VmMemoryTest : public ::testing::TestWithParam<Setup> {
@@ -103,7 +104,7 @@ class VmMemoryTest : public ::testing::TestWithParam<Setup> {
 };
 
 TEST_P(VmMemoryTest, limitTouchLiftDetachKeepEveryByte) {
-    SubjectProcess subject(128 * mib, GetParam().huge);
+    SubjectProcess subject(128 * mib, GetParam().memory);
     ASSERT_EQ(subject.command("fill 1 mixed"), "ok");
     const Anatomy before(subject.pid());
     attach(subject);
@@ -132,7 +133,7 @@ TEST_P(VmMemoryTest, limitTouchLiftDetachKeepEveryByte) {
 }
 
 TEST_P(VmMemoryTest, threadsThatNeverStopTouchingSeeEveryByteRight) {
-    SubjectProcess subject(64 * mib, GetParam().huge);
+    SubjectProcess subject(64 * mib, GetParam().memory);
     ASSERT_EQ(subject.command("fill 2 mixed"), "ok");
     attach(subject);
     ASSERT_EQ(subject.command("hammer 3"), "ok");
@@ -146,7 +147,7 @@ TEST_P(VmMemoryTest, threadsThatNeverStopTouchingSeeEveryByteRight) {
 }
 
 TEST_P(VmMemoryTest, discardedPagesReadAsZerosWhateverTheirState) {
-    SubjectProcess subject(64 * mib, GetParam().huge);
+    SubjectProcess subject(64 * mib, GetParam().memory);
     ASSERT_EQ(subject.command("fill 3 plain"), "ok");
     attach(subject);
     ASSERT_TRUE(vm_->setLimit(40 * mib));
@@ -168,7 +169,7 @@ TEST_P(VmMemoryTest, discardedPagesReadAsZerosWhateverTheirState) {
 }
 
 TEST_P(VmMemoryTest, unmappedAndRemappedMemoryIsFollowed) {
-    SubjectProcess subject(64 * mib, GetParam().huge);
+    SubjectProcess subject(64 * mib, GetParam().memory);
     ASSERT_EQ(subject.command("fill 5 plain"), "ok");
     attach(subject);
     ASSERT_TRUE(vm_->setLimit(40 * mib));
@@ -186,7 +187,7 @@ TEST_P(VmMemoryTest, unmappedAndRemappedMemoryIsFollowed) {
 }
 
 TEST_P(VmMemoryTest, pinnedPagesStayWhereTheyAre) {
-    SubjectProcess subject(64 * mib, GetParam().huge);
+    SubjectProcess subject(64 * mib, GetParam().memory);
     ASSERT_EQ(subject.command("fill 6 plain"), "ok");
     attach(subject);
     const auto pinned = subject.command("pin 1024 1024");  // 4 MiB
@@ -205,7 +206,7 @@ TEST_P(VmMemoryTest, pinnedPagesStayWhereTheyAre) {
 }
 
 TEST_P(VmMemoryTest, freshMemoryIsServedAndCounted) {
-    SubjectProcess subject(64 * mib, GetParam().huge);
+    SubjectProcess subject(64 * mib, GetParam().memory);
     attach(subject);
     ASSERT_TRUE(vm_->setLimit(64 * mib));
     ASSERT_EQ(subject.command("fill 7 plain"), "ok");
@@ -213,7 +214,7 @@ TEST_P(VmMemoryTest, freshMemoryIsServedAndCounted) {
     const auto status = vm_->status();
     EXPECT_GT(status.zeroFaults, 0U);
     EXPECT_LE(status.usedBytes, 64 * mib);
-    if (GetParam().huge && GetParam().mechanism == Mechanism::move) {
+    if (GetParam().memory == SubjectMemory::huge && GetParam().mechanism == Mechanism::move) {
         EXPECT_LT(status.zeroFaults, 16384U / 2) << "fresh blocks did not come as huge pages";
     }
     expectDetached(subject);
@@ -221,7 +222,7 @@ TEST_P(VmMemoryTest, freshMemoryIsServedAndCounted) {
 }
 
 TEST_P(VmMemoryTest, incompressibleMemoryMakesTheLimitUnreachableNotTheGuestStuck) {
-    SubjectProcess subject(64 * mib, GetParam().huge);
+    SubjectProcess subject(64 * mib, GetParam().memory);
     ASSERT_EQ(subject.command("fill 8 noise"), "ok");
     attach(subject);
     ASSERT_TRUE(vm_->setLimit(32 * mib));
@@ -236,7 +237,7 @@ TEST_P(VmMemoryTest, incompressibleMemoryMakesTheLimitUnreachableNotTheGuestStuc
 }
 
 TEST_P(VmMemoryTest, whatDoesNotCompressGoesToTheFileTierAndTheLimitIsMet) {
-    SubjectProcess subject(64 * mib, GetParam().huge);
+    SubjectProcess subject(64 * mib, GetParam().memory);
     ASSERT_EQ(subject.command("fill 8 noise"), "ok");
     attach(subject, fileTier());
     ASSERT_TRUE(vm_->setLimit(32 * mib));
@@ -252,7 +253,7 @@ TEST_P(VmMemoryTest, whatDoesNotCompressGoesToTheFileTierAndTheLimitIsMet) {
 }
 
 TEST_P(VmMemoryTest, whatIsColdForLongGoesFromTheStoreToTheFileTierAndBack) {
-    SubjectProcess subject(64 * mib, GetParam().huge);
+    SubjectProcess subject(64 * mib, GetParam().memory);
     ASSERT_EQ(subject.command("fill 13 mixed"), "ok");
     attach(subject, fileTier());
     ASSERT_TRUE(vm_->setLimit(24 * mib));
@@ -267,7 +268,7 @@ TEST_P(VmMemoryTest, whatIsColdForLongGoesFromTheStoreToTheFileTierAndBack) {
 }
 
 TEST_P(VmMemoryTest, theFileTiersKillSwitchLosesNothing) {
-    SubjectProcess subject(64 * mib, GetParam().huge);
+    SubjectProcess subject(64 * mib, GetParam().memory);
     ASSERT_EQ(subject.command("fill 14 mixed"), "ok");
     attach(subject, fileTier());
     ASSERT_TRUE(vm_->setLimit(32 * mib));
@@ -283,7 +284,7 @@ TEST_P(VmMemoryTest, theFileTiersKillSwitchLosesNothing) {
 }
 
 TEST_P(VmMemoryTest, newLimitsWhileTheFileTierIsBeingEmptiedDoNotKeepItOpen) {
-    SubjectProcess subject(64 * mib, GetParam().huge);
+    SubjectProcess subject(64 * mib, GetParam().memory);
     ASSERT_EQ(subject.command("fill 16 noise"), "ok");
     attach(subject, fileTier());
     ASSERT_TRUE(vm_->setLimit(32 * mib));
@@ -301,7 +302,7 @@ TEST_P(VmMemoryTest, newLimitsWhileTheFileTierIsBeingEmptiedDoNotKeepItOpen) {
 }
 
 TEST_P(VmMemoryTest, withoutTheFileTierThatCannotBeMadeTheVmIsAttachedAllTheSame) {
-    SubjectProcess subject(32 * mib, GetParam().huge);
+    SubjectProcess subject(32 * mib, GetParam().memory);
     const auto refused = [&](const std::string& directory, const char* words) {
         auto tier = fileTier();
         tier.store.directory = directory;
@@ -321,7 +322,7 @@ TEST_P(VmMemoryTest, withoutTheFileTierThatCannotBeMadeTheVmIsAttachedAllTheSame
 }
 
 TEST_P(VmMemoryTest, aFullFileTierIsSaidAndLosesNothing) {
-    SubjectProcess subject(64 * mib, GetParam().huge);
+    SubjectProcess subject(64 * mib, GetParam().memory);
     ASSERT_EQ(subject.command("fill 15 noise"), "ok");
     auto tier = fileTier();
     tier.store.maxBytesPerDay = 4 * mib;
@@ -337,7 +338,7 @@ TEST_P(VmMemoryTest, aFullFileTierIsSaidAndLosesNothing) {
 }
 
 TEST_P(VmMemoryTest, withoutALimitOnlyWhatIsColdGoes) {
-    SubjectProcess subject(64 * mib, GetParam().huge);
+    SubjectProcess subject(64 * mib, GetParam().memory);
     ASSERT_EQ(subject.command("fill 11 mixed"), "ok");
     attach(subject);
     ASSERT_TRUE(vm_->setProactive(ProactivePolicy::Settings{.maxStall = 0.05, .minResidentBytes = 0}));
@@ -364,7 +365,7 @@ TEST_P(VmMemoryTest, withoutALimitOnlyWhatIsColdGoes) {
 }
 
 TEST_P(VmMemoryTest, aScanIsMetByPrefetchingAndKeepsEveryByte) {
-    SubjectProcess subject(64 * mib, GetParam().huge);
+    SubjectProcess subject(64 * mib, GetParam().memory);
     ASSERT_EQ(subject.command("fill 12 plain"), "ok");
     attach(subject);
     ASSERT_TRUE(vm_->setLimit(48 * mib));
@@ -385,7 +386,7 @@ TEST_P(VmMemoryTest, aScanIsMetByPrefetchingAndKeepsEveryByte) {
 }
 
 TEST_P(VmMemoryTest, neighboursAreBroughtAlongWhereTheyAreTouchedTogether) {
-    SubjectProcess subject(64 * mib, GetParam().huge);
+    SubjectProcess subject(64 * mib, GetParam().memory);
     ASSERT_EQ(subject.command("fill 16 plain"), "ok");
     attach(subject);
     ASSERT_TRUE(vm_->setLimit(40 * mib));
@@ -403,7 +404,7 @@ TEST_P(VmMemoryTest, neighboursAreBroughtAlongWhereTheyAreTouchedTogether) {
 
 TEST_P(VmMemoryTest, theEndOfTheProcessIsSeenInAnyState) {
     for (const bool hammered : {false, true}) {
-        SubjectProcess subject(64 * mib, GetParam().huge);
+        SubjectProcess subject(64 * mib, GetParam().memory);
         ASSERT_EQ(subject.command("fill 9 plain"), "ok");
         attach(subject);
         ASSERT_TRUE(vm_->setLimit(32 * mib));
@@ -422,7 +423,7 @@ TEST_P(VmMemoryTest, theEndOfTheProcessIsSeenInAnyState) {
 }
 
 TEST_P(VmMemoryTest, manyAttachmentsLeaveNothingBehind) {
-    SubjectProcess subject(32 * mib, GetParam().huge);
+    SubjectProcess subject(32 * mib, GetParam().memory);
     ASSERT_EQ(subject.command("fill 10 plain"), "ok");
     const Anatomy before(subject.pid());
     for (int i = 0; i < 20; ++i) {
@@ -441,7 +442,7 @@ TEST_P(VmMemoryTest, manyAttachmentsLeaveNothingBehind) {
 }
 
 TEST_P(VmMemoryTest, badLimitsAndSecondAttachmentsAreRefused) {
-    SubjectProcess subject(64 * mib, GetParam().huge);
+    SubjectProcess subject(64 * mib, GetParam().memory);
     attach(subject);
     for (const std::uint64_t limit : {std::uint64_t{1}, limitFloor(64 * mib) - 1, 64 * mib + 1}) {
         const auto set = vm_->setLimit(limit);
@@ -455,7 +456,7 @@ TEST_P(VmMemoryTest, badLimitsAndSecondAttachmentsAreRefused) {
 }
 
 TEST_P(VmMemoryTest, theAgentIsSmallAndItsCodeIsNeverWritable) {
-    SubjectProcess subject(16 * mib, GetParam().huge);
+    SubjectProcess subject(16 * mib, GetParam().memory);
     attach(subject);
     const auto mappings = readMappings(subject.pid());
     ASSERT_TRUE(mappings);
@@ -473,13 +474,16 @@ TEST_P(VmMemoryTest, theAgentIsSmallAndItsCodeIsNeverWritable) {
     expectDetached(subject);
 }
 
-constexpr std::array all{Setup{Mechanism::move, true}, Setup{Mechanism::move, false},
-                         Setup{Mechanism::copy, true}, Setup{Mechanism::copy, false}};
+constexpr std::array all{
+    Setup{Mechanism::move, SubjectMemory::huge}, Setup{Mechanism::move, SubjectMemory::small},
+    Setup{Mechanism::copy, SubjectMemory::huge}, Setup{Mechanism::copy, SubjectMemory::small},
+    Setup{Mechanism::unmap, SubjectMemory::shared}};
 
 std::string setupName(const ::testing::TestParamInfo<Setup>& parameter) {
     auto name = std::string(mechanismName(parameter.param.mechanism));
     name[0] = static_cast<char>(std::toupper(name[0]));
-    return name + (parameter.param.huge ? "Huge" : "Small");
+    constexpr std::array memories{"Small", "Huge", "Shared"};
+    return name + memories[static_cast<std::size_t>(parameter.param.memory)];
 }
 INSTANTIATE_TEST_SUITE_P(Pages, VmMemoryTest, ::testing::ValuesIn(all), setupName);
 

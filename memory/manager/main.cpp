@@ -113,7 +113,7 @@ Result<void> runManager(const Arguments& arguments, const std::function<void(con
     if (!server) return tl::unexpected(server.error());
     auto attached = memory::VmMemory::attach(
         {arguments.pid, ram->ranges, arguments.stateDirectory, [&server] { (*server)->processEnded(); },
-         arguments.userfaultfdDevice, *mechanism, fileTier(arguments, ram->bytes()), policy(arguments)});
+         arguments.userfaultfdDevice, ram->mechanism, fileTier(arguments, ram->bytes()), policy(arguments)});
     if (!attached) return tl::unexpected(attached.error());
     auto vm = std::move(*attached);
     const auto recorded = writePrivateFile(arguments.stateDirectory + "/" + attachmentFileName,
@@ -320,8 +320,9 @@ int main(int argc, char** argv) {
     for (auto* command : {runCommand, probeCommand})
         command
             ->add_option("--mechanism", arguments.mechanism,
-                         "How pages are taken out of guest RAM (default: the best that works here)")
-            ->check(CLI::IsMember({"move", "copy"}));
+                         "How pages are taken out of guest RAM that is private (default: the best that works "
+                         "here; shared memory is always unmapped)")
+            ->check(CLI::IsMember({"move", "copy", "unmap"}));
     CLI11_PARSE(app, argc, argv);
     if (*runCommand) {
         const int code = run(arguments);

@@ -2,6 +2,8 @@
 
 // The manager executable as the daemon uses it, on a process that looks like QEMU.
 
+#include <fcntl.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -12,6 +14,7 @@
 #include "memory/heat_map.h"
 #include "memory/manager/protocol.h"
 #include "memory/testing/anatomy.h"
+#include "memory/testing/disk_file.h"
 #include "memory/testing/manager_child.h"
 #include "memory/testing/policy_directory.h"
 #include "memory/testing/subject_process.h"
@@ -21,8 +24,44 @@ namespace {
 
 using memory::testing::Anatomy;
 using memory::testing::ManagerChild;
+using memory::testing::SubjectMemory;
 using memory::testing::SubjectProcess;
 constexpr std::uint64_t mib = 1U << 20;
+
+std::string sharedBackend(std::uint64_t mebibytes) {
+    return fmt::format(R"({{"qom-type":"memory-backend-memfd","id":"r","size":{},"share":true}})",
+                       mebibytes * mib);
+}
+
+TEST(Manager, takesSharedMemoryWithoutPrivilegesOrTraces) {
+    ManagerChild manager;
+    SubjectProcess subject(64 * mib, SubjectMemory::shared, {"-object", sharedBackend(64)});
+    ASSERT_EQ(subject.command("fill 1 plain"), "ok");
+    const Anatomy before(subject.pid());
+    const auto ready = manager.start(subject.pid());
+    ASSERT_TRUE(ready.at("ok").get<bool>()) << ready;
+    EXPECT_EQ(ready.at("status").get<Status>().mechanism, "unmap");
+    manager.connect();
+    (void)manager.call({{"id", 1}, {"method", "set-limit"}, {"params", {{"limit_bytes", 40 * mib}}}});
+    Status status;
+    do
+        status = manager.call({{"id", 1}, {"method", "status"}}).at("result").get<Status>();
+    while (status.usedBytes > 40 * mib);
+    EXPECT_GT(status.coldBytes, 0U);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    EXPECT_EQ(subject.command("discard 1000 9000"), "ok");
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    (void)manager.call({{"id", 2}, {"method", "detach"}});
+    EXPECT_EQ(manager.exitCode(), 0);
+    EXPECT_EQ(ManagerChild::run(
+                  {"cure", "--pid", std::to_string(subject.pid()), "--state-dir", manager.directory()}),
+              0);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    const Anatomy after(subject.pid());
+    EXPECT_EQ(before.threads, after.threads);
+    EXPECT_EQ(before.descriptors, after.descriptors);
+    EXPECT_EQ(before.mappings, after.mappings);
+}
 
 TEST(Manager, attachesLimitsAndLeavesWithoutPrivilegesOrTraces) {
     ManagerChild manager;
@@ -284,10 +323,22 @@ TEST(Manager, saysWhyItCannotAttach) {
     expectError(manager.start(vfio.pid()), "NotSupported", "vfio-pci");
     SubjectProcess sev(32 * mib, false, {"-m", "32", "-object", R"({"qom-type":"sev-guest","id":"s"})"});
     expectError(manager.start(sev.pid()), "NotSupported", "sev-guest");
-    SubjectProcess shared(
+    SubjectProcess onDisk(
         32 * mib, false,
-        {"-object", R"({"qom-type":"memory-backend-memfd","id":"r","size":33554432,"share":true})"});
-    expectError(manager.start(shared.pid()), "NotSupported", "memory-backend-memfd");
+        {"-object", R"({"qom-type":"memory-backend-file","id":"r","size":33554432,"share":true})"});
+    expectError(manager.start(onDisk.pid()), "NotSupported", "memory-backend-file");
+    SubjectProcess shared(32 * mib, SubjectMemory::shared, {"-object", sharedBackend(32)});
+    const UniqueFd another(
+        ::open(fmt::format("/proc/{}/map_files/{:x}-{:x}", shared.pid(), shared.guestRam()[0].start.value,
+                           shared.guestRam()[0].end().value)
+                   .c_str(),
+               O_RDWR | O_CLOEXEC));
+    ASSERT_TRUE(another.valid());
+    expectError(manager.start(shared.pid()), "NotSupported", "(manager_test) has the guest's shared memory");
+    SubjectProcess direct(32 * mib, SubjectMemory::shared, {"-object", sharedBackend(32)});
+    const memory::testing::DiskFile file;
+    ASSERT_EQ(direct.command("read-directly " + file.path() + " 1 16"), "ok");
+    expectError(manager.start(direct.pid()), "NotSupported", "is open with O_DIRECT");
     SubjectProcess noQemu(32 * mib, false);
     expectError(manager.start(noQemu.pid()), "NotSupported", "QEMU");
     const auto pid = plain.pid();

@@ -48,7 +48,7 @@ PagerRig::PagerRig(SubjectProcess& subject, std::optional<FrozenTierOptions> fro
     require(prepareUserfaults(mechanism, *guest_, *drop_, area));
     pager_ = std::make_unique<Pager>(attachment_.footprint, std::move(addresses), *guest_, *drop_, *memory_,
                                      *pages_, *journal_, *store_, frozen_.get(),
-                                     std::array{&agents_[0], &agents_[1]});
+                                     std::array{&agents_[0], &agents_[1]}, &attachment_.files);
     budget_ = std::make_unique<Budget>(*pager_, *store_);
 }
 

@@ -44,15 +44,21 @@ std::uint64_t mix(std::uint64_t x) {  // splitmix64's finalizer
 
 class Memory {
   public:
-    std::string map(std::size_t bytes, bool huge) {
+    std::string map(std::size_t bytes, const std::string& kind) {
         // Reserve more than needed so that the range starts at a huge page's boundary.
         auto* reserved = static_cast<std::byte*>(::mmap(nullptr, bytes + hugeBytes, PROT_NONE,
                                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
         const auto start =
             (reinterpret_cast<std::uintptr_t>(reserved) + hugeBytes - 1) / hugeBytes * hugeBytes;
-        base_ = static_cast<std::byte*>(::mmap(reinterpret_cast<void*>(start), bytes, PROT_READ | PROT_WRITE,
-                                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
-        ::madvise(base_, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+        if (kind == "shared") {
+            file_ = ::memfd_create("subject", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+            if (::ftruncate(file_, static_cast<off_t>(bytes)) != 0)
+                return std::string("error ") + std::strerror(errno);
+        }
+        base_ = static_cast<std::byte*>(
+            ::mmap(reinterpret_cast<void*>(start), bytes, PROT_READ | PROT_WRITE,
+                   MAP_FIXED | (file_ < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED), file_, 0));
+        if (file_ < 0) ::madvise(base_, bytes, kind == "huge" ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
         ::madvise(base_, bytes, MADV_DONTFORK);
         generation_.assign(bytes / pageBytes, expectZeros);
         return "ok " + std::to_string(reinterpret_cast<std::uintptr_t>(base_));
@@ -94,15 +100,31 @@ class Memory {
         return "ok " + std::to_string(generation_.size());
     }
 
+    /// As QEMU does (ram_block_discard_range): memory of a file goes from there first.
     void discard(std::size_t first, std::size_t count) {
+        punch(first, count);
+        advise(first, count, MADV_DONTNEED);
+    }
+    void punch(std::size_t first, std::size_t count) {
+        if (file_ >= 0)
+            ::fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                        static_cast<off_t>(first * pageBytes), static_cast<off_t>(count * pageBytes));
+        expect(expectZeros, first, count);
+    }
+    void halfDiscard(std::size_t first, std::size_t count) { advise(first, count, MADV_DONTNEED); }
+    void remove(std::size_t first, std::size_t count) { advise(first, count, MADV_REMOVE); }
+    /// Shared memory keeps its bytes.
+    void unmapPages(std::size_t first, std::size_t count) const {
         ::madvise(base_ + first * pageBytes, count * pageBytes, MADV_DONTNEED);
-        for (auto page = first; page < first + count; ++page)
-            generation_[page] = expectZeros;
+    }
+    /// Zeros in the file, as a huge page has them that is only partly freed.
+    void zeroInFile(std::size_t page) const {
+        const std::byte zeros[pageBytes] = {};
+        (void)!::pwrite(file_, zeros, pageBytes, static_cast<off_t>(page * pageBytes));
     }
     void unmap(std::size_t first, std::size_t count) {
         ::munmap(base_ + first * pageBytes, count * pageBytes);
-        for (auto page = first; page < first + count; ++page)
-            generation_[page] = expectNothing;
+        forget(first, count);
     }
     std::string remap() {
         const auto bytes = generation_.size() * pageBytes;
@@ -136,12 +158,17 @@ class Memory {
     [[nodiscard]] std::size_t pages() const { return generation_.size(); }
     [[nodiscard]] std::byte* at(std::size_t page) const { return base_ + page * pageBytes; }
     /// What these pages hold is somebody else's business from now on.
-    void forget(std::size_t first, std::size_t count) {
-        for (auto page = first; page < first + count; ++page)
-            generation_[page] = expectNothing;
-    }
+    void forget(std::size_t first, std::size_t count) { expect(expectNothing, first, count); }
 
   private:
+    void advise(std::size_t first, std::size_t count, int advice) {
+        ::madvise(base_ + first * pageBytes, count * pageBytes, advice);
+        expect(expectZeros, first, count);
+    }
+    void expect(std::uint32_t what, std::size_t first, std::size_t count) {
+        for (auto page = first; page < first + count; ++page)
+            generation_[page] = what;
+    }
     void content(std::size_t page, std::uint32_t generation, std::uint64_t* words) const {
         const auto base = mix(seed_ ^ mix(page) ^ (std::uint64_t{generation} << 40));
         if (mixed_ && page % 8 == 0) {
@@ -159,6 +186,7 @@ class Memory {
     }
 
     std::byte* base_ = nullptr;
+    int file_ = -1;  // a memfd, where memory is shared
     std::vector<std::uint32_t> generation_;
     std::uint64_t seed_ = 0;
     bool mixed_ = false;
@@ -296,7 +324,7 @@ int main() {
         std::string answer = "ok";
         if (command == "map") {
             words >> a >> mode;
-            answer = memory.map(a, mode == "huge");
+            answer = memory.map(a, mode);
         } else if (command == "fill") {
             words >> a >> mode;
             memory.fill(a, mode);
@@ -312,6 +340,18 @@ int main() {
         } else if (command == "discard") {
             words >> a >> b;
             memory.discard(a, b);
+        } else if (command == "punch") {  // half of discard, where memory is shared
+            words >> a >> b;
+            memory.punch(a, b);
+        } else if (command == "remove") {
+            words >> a >> b;
+            memory.remove(a, b);
+        } else if (command == "unmap-pages") {  // the other half
+            words >> a >> b;
+            memory.unmapPages(a, b);
+        } else if (command == "zero-in-file") {
+            words >> a;
+            memory.zeroInFile(a);
         } else if (command == "start-touch") {  // on a thread of its own, which may have to wait
             words >> a;
             background.emplace_back([&memory, a] { memory.touch(a, 1, 1); });
@@ -321,6 +361,11 @@ int main() {
         } else if (command == "start-discard") {
             words >> a >> b;
             background.emplace_back([&memory, a, b] { memory.discard(a, b); });
+        } else if (command == "start-half-discard") {  // nothing of a file is punched
+            words >> a >> b;
+            background.emplace_back([&memory, a, b] { memory.halfDiscard(a, b); });
+        } else if (command == "start-remap") {
+            background.emplace_back([&memory] { memory.remap(); });
         } else if (command == "join-last") {
             background.back().join();
             background.pop_back();

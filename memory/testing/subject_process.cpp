@@ -13,7 +13,8 @@ extern char** environ;
 
 namespace thermocline::memory::testing {
 
-SubjectProcess::SubjectProcess(std::uint64_t bytes, bool huge, std::vector<std::string> arguments) {
+SubjectProcess::SubjectProcess(std::uint64_t bytes, SubjectMemory memory,
+                               std::vector<std::string> arguments) {
     std::array<int, 2> in{};
     std::array<int, 2> out{};
     if (::pipe2(in.data(), O_CLOEXEC) != 0 || ::pipe2(out.data(), O_CLOEXEC) != 0)
@@ -34,7 +35,8 @@ SubjectProcess::SubjectProcess(std::uint64_t bytes, bool huge, std::vector<std::
     const int error = ::posix_spawn(&pid_, path.c_str(), &actions, nullptr, argv.data(), environ);
     posix_spawn_file_actions_destroy(&actions);
     if (error != 0) throw std::runtime_error("cannot start " + path);
-    const auto mapped = command("map " + std::to_string(bytes) + (huge ? " huge" : " small"));
+    constexpr std::array names{" small", " huge", " shared"};
+    const auto mapped = command("map " + std::to_string(bytes) + names[static_cast<std::size_t>(memory)]);
     range_ = {{std::stoull(mapped.substr(3))}, bytes};
 }
 

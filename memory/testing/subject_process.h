@@ -15,11 +15,19 @@
 
 namespace thermocline::memory::testing {
 
+/// Of what the subject's memory is made.
+enum class SubjectMemory {
+    small,
+    huge,    ///< transparent huge pages, where the kernel has them
+    shared,  ///< a memfd
+};
+
 class SubjectProcess {
   public:
-    /// `huge`: its memory may be transparent huge pages.
     /// `arguments`: ignored by the subject, seen in its command line (so that it can look like QEMU).
-    SubjectProcess(std::uint64_t bytes, bool huge, std::vector<std::string> arguments = {});
+    SubjectProcess(std::uint64_t bytes, SubjectMemory memory, std::vector<std::string> arguments = {});
+    SubjectProcess(std::uint64_t bytes, bool huge, std::vector<std::string> arguments = {})
+        : SubjectProcess(bytes, huge ? SubjectMemory::huge : SubjectMemory::small, std::move(arguments)) {}
     /// Kills the process.
     ~SubjectProcess();
     SubjectProcess(const SubjectProcess&) = delete;

@@ -89,7 +89,7 @@ def test_no_attached_domain_no_mechanism(driver, stock, fake):
     assert data.traits == {"CUSTOM_THERMOCLINE"}
 
 
-@pytest.mark.parametrize("mechanism, trait", [("move", {"CUSTOM_THERMOCLINE_MOVE"}), ("copy", {"CUSTOM_THERMOCLINE_COPY"}), ("another", set())])
+@pytest.mark.parametrize("mechanism, trait", [("move", {"CUSTOM_THERMOCLINE_MOVE"}), ("copy", {"CUSTOM_THERMOCLINE_COPY"}), ("unmap", {"CUSTOM_THERMOCLINE_UNMAP"}), ("another", set())])
 def test_the_mechanism_is_a_trait(driver, stock, fake, mechanism, trait):
     fake.domains[UUID]["Mechanism"] = ("s", mechanism)
     assert _updated(driver).traits == {"CUSTOM_THERMOCLINE"} | trait

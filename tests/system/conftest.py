@@ -3,6 +3,7 @@
 the module's, which is given back empty and detached."""
 
 import contextlib
+import os
 import signal
 import tempfile
 import threading
@@ -20,6 +21,9 @@ from .thermocline import Thermocline
 _TEST_SECONDS = 300.0
 
 DISK_BYTES = 48 * MIB
+
+# Content of <memoryBacking> of all guests that say nothing else, to run the same tests over another kind of memory.
+MEMORY_BACKING = os.environ.get("THERMOCLINE_MEMORY_BACKING", "")
 
 
 def _terminate(_number, _frame):
@@ -52,7 +56,7 @@ def module_guests(testbed):
         if kept and (kept[0].process is None or not kept[0].process.running):
             kept.pop().close()
         if not kept:
-            guest = testbed.guest("shared", 256 * MIB)
+            guest = testbed.guest("shared", 256 * MIB, memory_backing=MEMORY_BACKING)
             kept.append(guest)
             guest.start()
         return kept[0]
@@ -81,7 +85,7 @@ def own_guest(testbed):
     made = []
 
     def make(purpose="own", memory_bytes=256 * MIB, **options):
-        made.append(testbed.guest(purpose, memory_bytes, **options))
+        made.append(testbed.guest(purpose, memory_bytes, **{"memory_backing": MEMORY_BACKING, **options}))
         return made[-1]
 
     yield make

@@ -103,10 +103,13 @@ def _require_not_supported(thermocline, guest, word):
     require_unchanged(guest, before)
 
 
-def test_shared_memory(thermocline, own_guest):
-    guest = own_guest("shared-memory", memory_backing="<source type='memfd'/><access mode='shared'/>").start()
+@pytest.mark.parametrize("backing, word", [
+    ("<source type='file'/><access mode='shared'/>", "shared memory-backend-file"),
+    ("<source type='memfd'/><access mode='private'/>", "private memory-backend-memfd")])
+def test_memory_of_files(thermocline, own_guest, backing, word):
+    guest = own_guest("file-memory", memory_backing=backing).start()
     guest.fill(16 * MIB)
-    _require_not_supported(thermocline, guest, "shared")
+    _require_not_supported(thermocline, guest, word)
     guest.verify()
 
 

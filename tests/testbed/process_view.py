@@ -60,10 +60,10 @@ def mappings(pid):
 
 
 def guest_ram(pid, memory_bytes):
-    """Start of guest RAM in its QEMU: the only anonymous or memfd mapping of exactly that size. REQUIRES: not attached,
-    as the staging area could be taken for it."""
+    """Start of guest RAM in its QEMU: the only mapping of exactly that size that is anonymous or of a memfd or one of
+    libvirt's files. REQUIRES: not attached, as the staging area could be taken for it."""
     fitting = [m for m in mappings(pid) if m.size == memory_bytes and m.permissions.startswith("rw")
-               and (not m.path or m.path.startswith("/memfd:"))]
+               and (not m.path or m.path.startswith(("/memfd:", "/var/lib/libvirt/qemu/ram/")))]
     if len(fitting) != 1:
         raise AssertionError(f"guest RAM of pid {pid} is not the one mapping that fits: {fitting}")
     return fitting[0].start
