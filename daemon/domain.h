@@ -194,9 +194,9 @@ class Domain : private ManagerClient::Listener {
     Done pendingDetach_;
     std::size_t recoveries_ = 0;  ///< since a manager lived for a while
     std::chrono::steady_clock::time_point recoveredAt_{};
-    EventLoop::Source recovery_;  ///< runs out when the next is due
-    Done pendingRecovery_;        ///< who asked for one
-    bool recovering_ = false;     ///< a manager was started and has not answered
+    EventLoop::Source recovery_;    ///< runs out when the next is due
+    Done pendingRecovery_;          ///< who asked for one
+    bool recovering_ = false;       ///< a manager was started and has not answered
     EventLoop::Source mapperLook_;  ///< while guest RAM is shared and attached
 
     std::string hookPhase_;
