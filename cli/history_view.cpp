@@ -251,6 +251,7 @@ std::string historyCsv(const std::vector<HistorySample>& samples) {
     for (const auto& sample : samples) {
         const auto json = toJson(sample);
         std::vector<std::string> row;
+        row.reserve(names.size());
         for (const auto& name : names)
             row.push_back(json.at(name).dump());
         text += fmt::format("{}\n", fmt::join(row, ","));

@@ -69,8 +69,9 @@ Daemon::Daemon(Parts parts)
                           std::function<void(Result<void>)> done) {
                        hypervisor_.setOvercommit(uuid, std::move(element), std::move(done));
                    },
-                   [this](const DomainInfo& info) { return rules_.match(info); },
-                   [this] { return arbiter_.budget().on(); }} {}
+                   [this](const DomainInfo& info) { return rules_.match(info); }} {
+    environment_.budgeted = [this] { return arbiter_.budget().on(); };
+}
 
 Daemon::~Daemon() = default;
 

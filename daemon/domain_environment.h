@@ -37,12 +37,12 @@ struct DomainEnvironment {
         setOvercommit{};
     /// The rule for a domain for which nobody has said anything; empty: there are none.
     std::function<std::optional<DomainRules::Match>(const DomainInfo&)> rule{};
+    /// Whether the host has a budget; empty: it has none.
+    std::function<bool()> budgeted{};
     /// So often a manager that died at once after it recovered a VM is followed by another; the pause before
     /// the second doubles each time.
     std::size_t mostRecoveries = 12;
     std::chrono::milliseconds recoveryPause = std::chrono::milliseconds(50);
-    /// Whether the host has a budget; empty: it has none.
-    std::function<bool()> budgeted{};
     /// Who has shared guest RAM is looked for so often while a VM that has it is attached.
     std::chrono::milliseconds mapperInterval = std::chrono::seconds(5);
 };

@@ -221,6 +221,30 @@ TEST_P(VmMemoryTest, freshMemoryIsServedAndCounted) {
     EXPECT_EQ(subject.command("verify"), "ok 16384");
 }
 
+TEST_P(VmMemoryTest, blocksThatWereSplitUnderALimitAreHugeAgainWhenTheyAreBackAndItIsQuiet) {
+    SubjectProcess subject(64 * mib, GetParam().memory);
+    ASSERT_EQ(subject.command("fill 7 plain"), "ok");
+    attach(subject);
+    ASSERT_TRUE(vm_->setLimit(24 * mib));
+    ASSERT_TRUE(awaitLimitMet());
+    ASSERT_TRUE(vm_->setLimit(60 * mib));
+    // A page of each block of the first half first: what is not cold from end to end comes back in small
+    // pages.
+    for (int block = 0; block < 16; ++block)
+        ASSERT_TRUE(subject.command(fmt::format("touch {} 1 1", block * 512 + 100)).starts_with("ok"));
+    ASSERT_TRUE(subject.command("touch 0 8192 1").starts_with("ok"));
+    const auto hugeBytes = [&] {
+        const auto smaps = readProcFile(fmt::format("/proc/{}/smaps_rollup", subject.pid())).value_or("");
+        return statusField(smaps, "AnonHugePages");
+    };
+    if (GetParam().memory == SubjectMemory::huge && GetParam().mechanism == Mechanism::move) {
+        EXPECT_TRUE(eventually([&](const Status&) { return hugeBytes() >= 32 * mib; })) << hugeBytes();
+    }
+    EXPECT_LE(vm_->status().usedBytes, 60 * mib);
+    EXPECT_EQ(subject.command("verify"), "ok 16384");
+    expectDetached(subject);
+}
+
 TEST_P(VmMemoryTest, incompressibleMemoryMakesTheLimitUnreachableNotTheGuestStuck) {
     SubjectProcess subject(64 * mib, GetParam().memory);
     ASSERT_EQ(subject.command("fill 8 noise"), "ok");
