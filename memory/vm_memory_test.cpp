@@ -225,7 +225,7 @@ TEST_P(VmMemoryTest, blocksThatWereSplitUnderALimitAreHugeAgainWhenTheyAreBackAn
     SubjectProcess subject(64 * mib, GetParam().memory);
     ASSERT_EQ(subject.command("fill 7 plain"), "ok");
     attach(subject);
-    ASSERT_TRUE(vm_->setLimit(24 * mib));
+    ASSERT_TRUE(vm_->setLimit(40 * mib));
     ASSERT_TRUE(awaitLimitMet());
     ASSERT_TRUE(vm_->setLimit(60 * mib));
     // A page of each block of the first half first: what is not cold from end to end comes back in small
