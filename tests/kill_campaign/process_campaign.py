@@ -203,10 +203,13 @@ class ProcessCampaign:
     def _kill_in_recovery(self, manager):
         if self._random.random() < 0.5:
             point = self._random.choice(POINTS_OF_RECOVERY)
-            with contextlib.suppress(ManagerDied):
+            try:
                 manager.start(True, point)
-            manager.must_be_killed()
-            return point
+            except ManagerDied:
+                manager.must_be_killed()
+                return point
+            manager.kill()  # nothing was away, and there was nothing to settle
+            return "recovered"
         with manager.spawn(True):
             time.sleep(self._random.uniform(0, 0.02))
             manager.kill()
