@@ -160,8 +160,10 @@ std::variant<Options, ExitCode> parseOptions(int argc, char** argv) {
     addMetricsOption(app, options.metrics);
     app.add_option(
            "--mechanism", options.mechanism,
-           "how pages are taken out of the RAM of VMs that are attached from now on: auto is the best "
-           "that works here; shared memory is always unmapped, and unmap takes no other VMs")
+           "how pages are taken out of the RAM of VMs that are attached from now on: auto is the best that "
+           "works here, for private memory; unmap is the same, and takes VMs with shared memory, too: only "
+           "where "
+           "no vhost-user or virtiofs device is ever plugged into one of those")
         ->check(CLI::IsMember({"auto", "move", "copy", "unmap"}))
         ->capture_default_str();
     app.add_option("--log-level", options.logLevel, "least important level that is logged")

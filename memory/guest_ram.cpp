@@ -251,7 +251,7 @@ Result<GuestRam> locateGuestRam(const QemuCommandLine& commandLine, const std::v
     return ram;
 }
 
-Result<GuestRam> discoverGuestRam(pid_t pid, Mechanism mechanism) {
+Result<GuestRam> discoverGuestRam(pid_t pid, Mechanism forPrivate, SharedMemory shared) {
     const auto text = readProcFile(fmt::format("/proc/{}/cmdline", pid));
     if (!text) return tl::unexpected(text.error());
     const auto commandLine = parseQemuCommandLine(*text);
@@ -282,11 +282,13 @@ Result<GuestRam> discoverGuestRam(pid_t pid, Mechanism mechanism) {
     if (!mappings) return tl::unexpected(mappings.error());
     auto ram = locateGuestRam(*commandLine, *mappings);
     if (!ram) return ram;
-    if (mechanism == Mechanism::unmap && !ram->shared)
-        return fail(ErrorCode::notSupported,
-                    "guest RAM is private, and only shared memory goes by unmapping; start thermoclined with "
-                    "--mechanism auto");
-    ram->mechanism = ram->shared ? Mechanism::unmap : mechanism;
+    if (ram->shared && shared == SharedMemory::refuse)
+        return fail(
+            ErrorCode::notSupported,
+            "guest RAM is shared, so that a vhost-user or virtiofs device which is plugged in later would "
+            "read zeros and lose what it writes until that is noticed; where none ever is, start "
+            "thermoclined with --mechanism unmap");
+    ram->mechanism = ram->shared ? Mechanism::unmap : forPrivate;
     if (ram->mechanism != Mechanism::move) THERMOCLINE_TRY(refuseCopying(pid, *commandLine, ram->mechanism));
     if (ram->shared) THERMOCLINE_TRY(refuseOtherMappers(pid, ram->ranges));
     return ram;

@@ -55,8 +55,13 @@ struct GuestRam {
 /// or where the memory is of a kind that cannot be overcommitted.
 Result<GuestRam> locateGuestRam(const QemuCommandLine& commandLine, const std::vector<Mapping>& mappings);
 
-/// Both steps and every reason why `pid` cannot be overcommitted. `mechanism`: for private memory; shared
-/// memory is always unmapped. Errors: processGone, permissionDenied, notSupported, alreadyAttached.
-Result<GuestRam> discoverGuestRam(pid_t pid, Mechanism mechanism);
+/// Whether guest RAM that is shared is taken, by unmapping it. `refuse` is what to use where nobody has said
+/// that no back end of a vhost-user device is ever plugged in: until that is noticed it would find zeros
+/// where pages are cold, and what it wrote there would be lost.
+enum class SharedMemory { refuse, take };
+
+/// Both steps and every reason why `pid` cannot be overcommitted. `forPrivate`: the mechanism for private
+/// memory. Errors: processGone, permissionDenied, notSupported, alreadyAttached.
+Result<GuestRam> discoverGuestRam(pid_t pid, Mechanism forPrivate, SharedMemory shared);
 
 }  // namespace thermocline::memory

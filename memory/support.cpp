@@ -93,7 +93,9 @@ Finding trySharedMemory(const UniqueFd& device) {
         uffd.mapFromFile(trial.range(), mapped) == Populate::done && trial.bytes()[0] == std::byte{42};
     // No event of ours may wait for a reader when the trial mapping goes.
     (void)uffd.unregister(trial.range());
-    finding.detail = works ? "works, by unmapping: refused to VMs with O_DIRECT disks or vhost-user devices"
+    finding.detail = works ? "works, by unmapping: only with thermoclined --mechanism unmap, and never for "
+                             "VMs with O_DIRECT disks or "
+                             "vhost-user devices"
                            : "this kernel reports no minor faults of shared memory, so VMs that have it are "
                              "refused";
     return finding;
@@ -186,11 +188,13 @@ HostSupport probeHost(const std::string& userfaultfdDevice) {
 
 Result<GuestSupport> probeGuest(pid_t pid, std::optional<Mechanism> mechanism,
                                 const std::string& userfaultfdDevice) {
-    if (!mechanism) mechanism = probeHost(userfaultfdDevice).mechanism;
+    const bool takesShared = mechanism == Mechanism::unmap;
+    if (!mechanism || takesShared) mechanism = probeHost(userfaultfdDevice).mechanism;
     if (!mechanism)
         return fail(ErrorCode::notSupported,
                     "this host cannot overcommit; run thermoctl doctor for what it lacks");
-    const auto ram = discoverGuestRam(pid, *mechanism);
+    const auto ram =
+        discoverGuestRam(pid, *mechanism, takesShared ? SharedMemory::take : SharedMemory::refuse);
     GuestSupport support;
     if (ram) {
         support.usable = true;

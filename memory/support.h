@@ -45,8 +45,8 @@ struct GuestSupport {
 
 /// Looks at a QEMU process: guest RAM found without ambiguity, not locked, pinned (VFIO), shared with another
 /// process, huge-tlb, encrypted (SEV, TDX) or attached already; by `mechanism`, or the host's where none is
-/// given. Errors:
-/// processGone, permissionDenied; notSupported where the host has none.
+/// given; Mechanism::unmap: by that where guest RAM is shared, else by the host's. Errors: processGone,
+/// permissionDenied; notSupported where the host has none.
 Result<GuestSupport> probeGuest(pid_t pid, std::optional<Mechanism> mechanism = std::nullopt,
                                 const std::string& userfaultfdDevice = "/dev/userfaultfd");
 

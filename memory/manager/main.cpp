@@ -83,8 +83,14 @@ memory::PolicySettings policy(const Arguments& arguments) {
     return settings;
 }
 
+bool takesShared(const Arguments& arguments) {
+    return arguments.mechanism == memory::mechanismName(memory::Mechanism::unmap);
+}
+
+/// For private memory.
 Result<memory::Mechanism> theMechanism(const Arguments& arguments) {
-    if (!arguments.mechanism.empty()) return *memory::mechanismFromName(arguments.mechanism);
+    if (!arguments.mechanism.empty() && !takesShared(arguments))
+        return *memory::mechanismFromName(arguments.mechanism);
     const auto host = memory::probeHost(arguments.userfaultfdDevice);
     if (host.mechanism) return *host.mechanism;
     for (const auto& finding : host.findings)
@@ -107,7 +113,9 @@ void undo(std::unique_ptr<memory::VmMemory> vm) {
 Result<void> runManager(const Arguments& arguments, const std::function<void(const nlohmann::json&)>& ready) {
     const auto mechanism = theMechanism(arguments);
     if (!mechanism) return tl::unexpected(mechanism.error());
-    const auto ram = memory::discoverGuestRam(arguments.pid, *mechanism);
+    const auto ram = memory::discoverGuestRam(
+        arguments.pid, *mechanism,
+        takesShared(arguments) ? memory::SharedMemory::take : memory::SharedMemory::refuse);
     if (!ram) return tl::unexpected(ram.error());
     auto server = ControlServer::listen(arguments.stateDirectory + "/" + socketFileName);
     if (!server) return tl::unexpected(server.error());
@@ -319,9 +327,10 @@ int main(int argc, char** argv) {
             ->capture_default_str();
     for (auto* command : {runCommand, probeCommand})
         command
-            ->add_option("--mechanism", arguments.mechanism,
-                         "How pages are taken out of guest RAM that is private (default: the best that works "
-                         "here; shared memory is always unmapped)")
+            ->add_option(
+                "--mechanism", arguments.mechanism,
+                "How pages are taken out of guest RAM (default: the best that works here for private "
+                "memory; unmap: the same, and shared memory is taken, too)")
             ->check(CLI::IsMember({"move", "copy", "unmap"}));
     CLI11_PARSE(app, argc, argv);
     if (*runCommand) {

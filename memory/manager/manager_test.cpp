@@ -38,7 +38,7 @@ TEST(Manager, takesSharedMemoryWithoutPrivilegesOrTraces) {
     SubjectProcess subject(64 * mib, SubjectMemory::shared, {"-object", sharedBackend(64)});
     ASSERT_EQ(subject.command("fill 1 plain"), "ok");
     const Anatomy before(subject.pid());
-    const auto ready = manager.start(subject.pid());
+    const auto ready = manager.start(subject.pid(), {"--mechanism", "unmap"});
     ASSERT_TRUE(ready.at("ok").get<bool>()) << ready;
     EXPECT_EQ(ready.at("status").get<Status>().mechanism, "unmap");
     manager.connect();
@@ -334,11 +334,14 @@ TEST(Manager, saysWhyItCannotAttach) {
                    .c_str(),
                O_RDWR | O_CLOEXEC));
     ASSERT_TRUE(another.valid());
-    expectError(manager.start(shared.pid()), "NotSupported", "(manager_test) has the guest's shared memory");
+    expectError(manager.start(shared.pid()), "NotSupported", "guest RAM is shared");
+    expectError(manager.start(shared.pid(), {"--mechanism", "unmap"}), "NotSupported",
+                "(manager_test) has the guest's shared memory");
     SubjectProcess direct(32 * mib, SubjectMemory::shared, {"-object", sharedBackend(32)});
     const memory::testing::DiskFile file;
     ASSERT_EQ(direct.command("read-directly " + file.path() + " 1 16"), "ok");
-    expectError(manager.start(direct.pid()), "NotSupported", "is open with O_DIRECT");
+    expectError(manager.start(direct.pid(), {"--mechanism", "unmap"}), "NotSupported",
+                "is open with O_DIRECT");
     SubjectProcess noQemu(32 * mib, false);
     expectError(manager.start(noQemu.pid()), "NotSupported", "QEMU");
     const auto pid = plain.pid();

@@ -120,5 +120,8 @@ def thermocline_with(testbed):
 @pytest.fixture
 def thermocline(testbed):
     """A thermoclined that runs, with a client and thermoctl. Afterwards no VM is attached and no manager is left."""
-    with Thermocline(testbed) as thermocline:
+    with Thermocline(testbed, start=False) as thermocline:
+        if MEMORY_BACKING:
+            thermocline.daemon.options = ["--mechanism", "unmap"]
+        thermocline.start()
         yield thermocline

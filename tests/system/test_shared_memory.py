@@ -46,6 +46,12 @@ def guest(shared_guest):
     shared_guest.reset()
 
 
+@pytest.fixture
+def thermocline(thermocline_with):
+    """One that takes shared memory."""
+    return thermocline_with("--mechanism", "unmap")
+
+
 def _memfd(guest):
     """Path of QEMU's descriptor of guest RAM."""
     for entry in Path(f"/proc/{guest.pid}/fd").iterdir():
@@ -66,6 +72,18 @@ def _holder(guest, how):
                           stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         yield process
+
+
+def test_shared_memory_is_refused_where_nobody_asked_for_it(thermocline_with, guest):
+    message = refused("NotSupported", thermocline_with().domain(guest).attach)
+    assert "guest RAM is shared" in message and "--mechanism unmap" in message
+
+
+def test_private_memory_is_taken_as_ever(thermocline, own_guest):
+    guest = own_guest("private", memory_backing="").start()
+    domain = thermocline.domain(guest)
+    domain.attach()
+    assert domain.figures()["Mechanism"] == "move"
 
 
 def test_no_byte_of_shared_memory_changes(thermocline, guest):
