@@ -94,12 +94,12 @@ def own_guest(testbed):
 
 
 @pytest.fixture
-def guest_with_disk(own_guest):
-    """A guest with a disk of DISK_BYTES that its QEMU has opened with O_DIRECT."""
+def guest_with_disk(own_guest, request):
+    """A guest with a disk of DISK_BYTES that its QEMU has opened with O_DIRECT; parameter: how QEMU uses it."""
     # On a real file system: tmpfs takes O_DIRECT without pinning a page.
     with tempfile.NamedTemporaryFile(prefix="thermocline-", dir="/var/tmp") as file:
         file.truncate(DISK_BYTES)
-        guest = own_guest("disk", disk=Path(file.name)).start()
+        guest = own_guest("disk", disk=Path(file.name), disk_io=getattr(request, "param", "threads")).start()
         yield guest
         guest.close()
 

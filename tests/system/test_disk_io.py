@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A device reads and writes guest memory behind the vCPUs' back (O_DIRECT on both sides) while it is under a limit."""
 
+import pytest
+
 from testbed.sizes import MIB
 
 from .conftest import DISK_BYTES
@@ -8,6 +10,7 @@ from .conftest import DISK_BYTES
 _SEED = 71
 
 
+@pytest.mark.parametrize("guest_with_disk", ["threads", "native", "io_uring"], indirect=True)
 def test_direct_io_lands_where_it_belongs(thermocline, guest_with_disk):
     guest = guest_with_disk
     guest.fill(96 * MIB, seed=72)

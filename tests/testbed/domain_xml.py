@@ -26,6 +26,7 @@ class DomainSpec:
     more_memory_bytes: int = 0  # may be plugged in while it runs
     tools: bool = False  # stress-ng and memtester are in the guest
     disk: Path | None = None  # raw file for /dev/vda, opened with O_DIRECT
+    disk_io: str = "threads"  # how QEMU reads and writes it: threads, native (Linux AIO) or io_uring
     translated_mib: int | None = None  # what TCG may take for translated code; None: QEMU's default
 
     @property
@@ -66,12 +67,12 @@ def _cpu(spec):
     <cell id='0' cpus='0-{spec.vcpus - 1}' memory='{spec.memory_bytes // KIB}' unit='KiB'/></numa></cpu>"""
 
 
-def _disk(path):
-    if path is None:
+def _disk(spec):
+    if spec.disk is None:
         return ""
     return f"""<disk type='file' device='disk'>
-      <driver name='qemu' type='raw' cache='none' io='threads'/>
-      <source file='{escape(str(path))}'/><target dev='vda' bus='virtio'/></disk>"""
+      <driver name='qemu' type='raw' cache='none' io='{spec.disk_io}'/>
+      <source file='{escape(str(spec.disk))}'/><target dev='vda' bus='virtio'/></disk>"""
 
 
 def _features(spec):
@@ -96,7 +97,7 @@ def domain_xml(spec):
   <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
   <devices>
     <controller type='usb' model='none'/>
-    {_disk(spec.disk)}
+    {_disk(spec)}
     <serial type='file'><source path='{escape(str(spec.console_path))}'/></serial>
     <channel type='unix'>
       <source mode='bind' path='{escape(str(spec.channel_path))}'/>
