@@ -47,15 +47,18 @@ class ThermoclineDaemon:
     def start(self, seconds=30.0):
         """Returns a client once the daemon owns its name on the bus."""
         client = Client(self.bus_address)
-        owners = []
-        # One queue for both: the answer to the watch's first question and later changes.
+        owner = [None]  # of the name: None until the bus has said it, "" for nobody
         watch = Gio.bus_watch_name_on_connection(
             client.connection, BUS_NAME, Gio.BusNameWatcherFlags.NONE,
-            lambda _connection, _name, owner: owners.append(owner), None)
-        self.launch()
+            lambda _connection, _name, unique: owner.__setitem__(0, unique),
+            lambda _connection, _name: owner.__setitem__(0, ""))
         deadline = Deadline(seconds)
         try:
-            while not owners:
+            # The bus may take a predecessor that was killed for alive until it has read the end of its connection.
+            while owner[0] != "" and not deadline.over:
+                iterate(Deadline(min(0.1, deadline.remaining)))
+            self.launch()
+            while not owner[0]:
                 if not self.process.running or deadline.over:
                     raise TestbedError(f"thermoclined does not start; it says:\n{self.log_tail()}")
                 iterate(Deadline(min(0.1, deadline.remaining)))
