@@ -35,6 +35,8 @@ struct DomainEnvironment {
     /// As Hypervisor::setOvercommit; where it is empty nothing is written back.
     std::function<void(const std::string&, std::optional<std::string>, std::function<void(Result<void>)>)>
         setOvercommit{};
+    /// As Hypervisor::suspend; where it is empty nothing is paused.
+    std::function<void(const std::string&, std::function<void(Result<void>)>)> suspend{};
     /// The rule for a domain for which nobody has said anything; empty: there are none.
     std::function<std::optional<DomainRules::Match>(const DomainInfo&)> rule{};
     /// Whether the host has a budget; empty: it has none.

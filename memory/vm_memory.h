@@ -33,6 +33,11 @@ namespace thermocline::memory {
 inline constexpr const char* arenaFileName = "arena";
 inline constexpr const char* pageMapFileName = "pagemap";
 inline constexpr const char* eventJournalFileName = "events";
+inline constexpr const char* frozenLedgerFileName = "frozen";
+/// All of them; without the first there is nothing to recover.
+inline constexpr std::array storeFileNames{eventJournalFileName, arenaFileName, pageMapFileName,
+                                           frozenLedgerFileName};
+void removeStoreFiles(const std::string& directory);
 
 class VmMemory {
   public:
@@ -95,7 +100,6 @@ class VmMemory {
     [[nodiscard]] bool processEnded() const;
     [[nodiscard]] std::uint64_t populatedBytes() const;
     [[nodiscard]] Result<void> takeOver();
-    void removeFiles();
     void tellPolicy(PageNumber page, PageState before);
     [[nodiscard]] PolicyView policyView();
     [[nodiscard]] thermocline_policy_statistics policyStatistics() const;

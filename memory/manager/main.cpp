@@ -58,9 +58,9 @@ Result<void> writePrivateFile(const std::string& path, const std::string& text) 
 }
 
 void removeStateFiles(const std::string& directory) {
-    for (const char* name : {socketFileName, attachmentFileName, memory::arenaFileName,
-                             memory::pageMapFileName, memory::eventJournalFileName})
+    for (const char* name : {socketFileName, attachmentFileName})
         ::unlink((directory + "/" + name).c_str());
+    memory::removeStoreFiles(directory);
 }
 
 std::optional<memory::FrozenTierOptions> fileTier(const Arguments& arguments, std::uint64_t ramBytes) {
