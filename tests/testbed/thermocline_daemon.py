@@ -47,6 +47,8 @@ class ThermoclineDaemon:
     def start(self, seconds=30.0):
         """Returns a client once the daemon owns its name on the bus."""
         client = Client(self.bus_address)
+        # The bus notices a moment later that the last one was killed.
+        wait_until("the name on the bus is free", lambda: not client.has_owner())
         owners = []
         # One queue for both: the answer to the watch's first question and later changes.
         watch = Gio.bus_watch_name_on_connection(
@@ -108,4 +110,4 @@ class ThermoclineDaemon:
             left = self.managers()
             for pid in left:
                 OwnedProcess(pid, "thermocline-manager").end()
-            raise TestbedError(f"managers outlived their VMs: {left}\n{self.log_tail()}") from None
+            raise TestbedError(f"managers outlived their VMs: {left}\n{self.log_tail()}")
