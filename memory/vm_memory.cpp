@@ -201,6 +201,15 @@ Result<std::unique_ptr<VmMemory>> VmMemory::recover(Options options, const Footp
     return vm;
 }
 
+Result<void> VmMemory::dismiss(Options options, const Footprint& footprint) {
+    const auto vm = recover(std::move(options), footprint);
+    if (!vm) return tl::unexpected(vm.error());
+    if ((*vm)->pager_.registered())
+        return fail(ErrorCode::busy, "pages of the VM may be away, which a manager has to bring back first");
+    (*vm)->keepFiles_ = false;
+    return (*vm)->detach();
+}
+
 Result<void> VmMemory::takeOver() {
     const auto found = pager_.recover();
     if (!found && found.error().code == ErrorCode::notSupported && !withoutTier_.empty())

@@ -65,6 +65,9 @@ class VmMemory {
     /// notAttached where it died at the end of a detach: all pages are back, and cure() is all that is left;
     /// notSupported, systemError.
     static Result<std::unique_ptr<VmMemory>> recover(Options options, const Footprint& footprint);
+    /// Sends the agents of such a manager away, where it died before any page was away; the rest is for
+    /// cure(). Error: as recover(); busy where pages may be away, and nothing is changed.
+    static Result<void> dismiss(Options options, const Footprint& footprint);
     /// Stops managing at once, wherever pages are: for when the process has ended. A living VM is to be
     /// detach()ed first.
     ~VmMemory();

@@ -220,6 +220,9 @@ int cure(const Arguments& arguments) {
         spdlog::error("{} is about process {}, not {}", path, footprint->pid, arguments.pid);
         return 1;
     }
+    // A manager that died of something before it took a page out has told nobody to leave. Where another end
+    // was found, that is what cure() says.
+    (void)memory::VmMemory::dismiss({arguments.pid, {}, arguments.stateDirectory, [] {}}, *footprint);
     const auto cured = memory::cure(*footprint);
     if (!cured && cured.error().code != ErrorCode::processGone &&
         cured.error().code != ErrorCode::notAttached) {

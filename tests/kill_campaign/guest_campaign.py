@@ -3,6 +3,7 @@
 with a file tier, and libvirtd restarts now and then. A pause is the time from a kill to a manager that serves again: as long as that waits, at most, what the guest wants back."""
 
 import random
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ FILLED = 128 * MIB
 LIMITS = (100 * MIB, 112 * MIB, 128 * MIB, 160 * MIB)
 KILLS_PER_VERIFY = 50
 KILLS_PER_LIBVIRTD = 10
+REMARKABLE_SECONDS = 5
 
 
 class GuestCampaign:
@@ -78,7 +80,10 @@ class GuestCampaign:
                         and (what == "daemon" or self._manager(thermocline, guest) not in (None, manager)))
         self._outcome.killed(what)
         if what != "daemon":
-            self._outcome.paused((time.monotonic() - killed) * 1e6)
+            pause = time.monotonic() - killed
+            self._outcome.paused(pause * 1e6)
+            if pause > REMARKABLE_SECONDS:
+                print(f"a pause of {pause:.1f} s after a kill of {what}:\n{thermocline.daemon.log_tail(40)}", file=sys.stderr)
         guest.channel.request("progress")
         return domain
 
