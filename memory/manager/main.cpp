@@ -222,7 +222,10 @@ int cure(const Arguments& arguments) {
     }
     // A manager that died of something before it took a page out has told nobody to leave. Where another end
     // was found, that is what cure() says.
-    (void)memory::VmMemory::dismiss({arguments.pid, {}, arguments.stateDirectory, [] {}}, *footprint);
+    memory::VmMemory::Options options;
+    options.pid = arguments.pid;
+    options.stateDirectory = arguments.stateDirectory;
+    (void)memory::VmMemory::dismiss(std::move(options), *footprint);
     const auto cured = memory::cure(*footprint);
     if (!cured && cured.error().code != ErrorCode::processGone &&
         cured.error().code != ErrorCode::notAttached) {

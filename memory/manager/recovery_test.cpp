@@ -343,6 +343,29 @@ TEST(Recovery, whatADetachHadBroughtBackStaysThere) {
     }
 }
 
+/// Nobody has told its agents to leave; a cure does, where that loses nothing.
+TEST(Recovery, aManagerThatDiedBeforeItTookAPageIsCured) {
+    Vm vm(false);
+    vm.useFileTier();
+    const Anatomy before(vm.subject().pid());
+    vm.attach();
+    vm.kill();
+    vm.cure();
+    EXPECT_EQ(Anatomy(vm.subject().pid()), before);
+    EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+
+    vm.attach();
+    ASSERT_TRUE(vm.setLimit(24 * mib));
+    vm.await([](const Status& now) { return now.coldBytes + now.frozenBytes > 10 * mib; });
+    vm.kill();
+    EXPECT_EQ(ManagerChild::run({"cure", "--pid", std::to_string(vm.subject().pid()), "--state-dir",
+                                 vm.manager().directory()}),
+              1)
+        << "pages are away";
+    vm.mustRecover();
+    EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+}
+
 TEST(Recovery, isRefusedWhileAManagerLivesAndWhereNothingIsLeft) {
     Vm vm(false);
     vm.attach();
