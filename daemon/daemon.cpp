@@ -71,6 +71,9 @@ Daemon::Daemon(Parts parts)
                    },
                    [this](const DomainInfo& info) { return rules_.match(info); }} {
     environment_.budgeted = [this] { return arbiter_.budget().on(); };
+    environment_.suspend = [this](const std::string& uuid, std::function<void(Result<void>)> done) {
+        hypervisor_.suspend(uuid, std::move(done));
+    };
 }
 
 Daemon::~Daemon() = default;

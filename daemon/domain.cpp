@@ -556,6 +556,7 @@ void Domain::heat(std::uint32_t pieces, ManagerClient::HeatReply done) {
 
 void Domain::onStatus(const manager::Status& status) {
     status_ = status;
+    followLoss();
     environment_.changed(*this);
 }
 

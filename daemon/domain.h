@@ -85,7 +85,7 @@ class Domain : private ManagerClient::Listener {
     [[nodiscard]] const std::string& name() const { return info_.name; }
     [[nodiscard]] bool running() const { return info_.running; }
     [[nodiscard]] State state() const { return state_; }
-    [[nodiscard]] const std::string& stateNote() const { return stateNote_; }
+    [[nodiscard]] const std::string& stateNote() const { return lossNote_.empty() ? stateNote_ : lossNote_; }
     [[nodiscard]] bool managed() const { return policy_.managed; }
     /// Why what its metadata asks for is not in force, or not written there; else empty.
     [[nodiscard]] const std::string& settingsNote() const { return settingsNote_; }
@@ -163,6 +163,9 @@ class Domain : private ManagerClient::Listener {
     void watchMappers();
     void lookForOtherMappers();
 
+    // domain_loss.cpp: memory of the VM that cannot be had.
+    void followLoss();
+
     void watchVm(UniqueFd pidfd);
     void onVmEnded();
     void onManagerEnded();
@@ -199,6 +202,7 @@ class Domain : private ManagerClient::Listener {
     bool recovering_ = false;       ///< a manager was started and has not answered
     EventLoop::Source mapperLook_;  ///< while guest RAM is shared and attached
 
+    std::string lossNote_;  ///< memory of the VM cannot be had, and what was done about it
     std::string hookPhase_;
     std::string settingsNote_;
     int requests_ = 0;                     ///< under way

@@ -228,6 +228,7 @@ void Domain::clearUp() {
     vmPidfd_.reset();
     vmPid_ = 0;
     status_ = {};
+    lossNote_.clear();
     leaving_ = false;
     recoveries_ = 0;
     supportPid_ = -1;

@@ -39,6 +39,8 @@ struct DomainEnvironment {
     std::function<std::optional<DomainRules::Match>(const DomainInfo&)> rule{};
     /// Whether the host has a budget; empty: it has none.
     std::function<bool()> budgeted{};
+    /// As Hypervisor::suspend; where it is empty nothing is paused.
+    std::function<void(const std::string&, std::function<void(Result<void>)>)> suspend{};
     /// So often a manager that died at once after it recovered a VM is followed by another; the pause before
     /// the second doubles each time.
     std::size_t mostRecoveries = 12;

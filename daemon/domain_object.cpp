@@ -96,6 +96,7 @@ DomainObject::Values DomainObject::values() {
             {"ColdFaults", ColdFaults()},
             {"FrozenFaults", FrozenFaults()},
             {"ZeroFaults", ZeroFaults()},
+            {"LostPages", LostPages()},
             {"EvictedPages", EvictedPages()},
             {"PrefetchedPages", PrefetchedPages()},
             {"StallNanoseconds", StallNanoseconds()},
@@ -306,6 +307,9 @@ std::uint64_t DomainObject::FrozenFaults() {
 }
 std::uint64_t DomainObject::ZeroFaults() {
     return domain_.status().zeroFaults;
+}
+std::uint64_t DomainObject::LostPages() {
+    return domain_.status().lostPages;
 }
 std::uint64_t DomainObject::EvictedPages() {
     return domain_.status().evictedPages;

@@ -100,6 +100,7 @@ class DomainObject final
     std::uint64_t ColdFaults() override;
     std::uint64_t FrozenFaults() override;
     std::uint64_t ZeroFaults() override;
+    std::uint64_t LostPages() override;
     std::uint64_t EvictedPages() override;
     std::uint64_t PrefetchedPages() override;
     std::uint64_t StallNanoseconds() override;

@@ -680,5 +680,42 @@ TEST_F(DomainTest, aPriorityIsThatOfAManagedDomain) {
     EXPECT_EQ(saved(), db::Policy{});
 }
 
+TEST_F(DomainTest, aVmWhoseMemoryIsLostIsPausedOnceAndSaysWhy) {
+    std::vector<std::function<void(Result<void>)>> asked;
+    environment_.suspend = [&](const std::string& which, std::function<void(Result<void>)> done) {
+        EXPECT_EQ(which, uuid);
+        asked.push_back(std::move(done));
+    };
+    const FakeManagerMood mood("loses");
+    makeDomain();
+    ASSERT_TRUE(attach());
+    ASSERT_TRUE(setLimit(256 * mib));
+    ASSERT_EQ(asked.size(), 1U);
+    EXPECT_EQ(domain_->state(), Domain::State::attached);
+    EXPECT_THAT(domain_->stateNote(), HasSubstr("page 7 cannot be brought back: damaged"));
+    EXPECT_THAT(domain_->stateNote(), HasSubstr("is being paused"));
+    const int before = changes_;
+    asked[0]({});
+    EXPECT_THAT(domain_->stateNote(), HasSubstr("it was paused"));
+    EXPECT_THAT(domain_->stateNote(), HasSubstr("virsh resume vm"));
+    EXPECT_GT(changes_, before);
+    ASSERT_TRUE(setLimit(128 * mib));
+    EXPECT_EQ(asked.size(), 1U) << "who resumes it is not contradicted";
+    vm_->end();
+    ASSERT_TRUE(reaches(Domain::State::detached));
+    EXPECT_EQ(domain_->stateNote(), "");
+}
+
+TEST_F(DomainTest, aVmThatCannotBePausedSaysSo) {
+    environment_.suspend = [](const std::string&, std::function<void(Result<void>)> done) {
+        done(fail(ErrorCode::hypervisorUnavailable, "libvirtd is away"));
+    };
+    const FakeManagerMood mood("loses");
+    makeDomain();
+    ASSERT_TRUE(attach());
+    ASSERT_TRUE(setLimit(256 * mib));
+    EXPECT_THAT(domain_->stateNote(), HasSubstr("could not pause it: libvirtd is away"));
+}
+
 }  // namespace
 }  // namespace thermocline

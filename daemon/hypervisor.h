@@ -57,6 +57,9 @@ class Hypervisor {
     /// words.
     virtual void setOvercommit(const std::string& uuid, std::optional<std::string> element,
                                std::function<void(Result<void>)> done) = 0;
+    /// Stops the domain's processors (virsh suspend). `done` likewise; it may take as long as the VM's
+    /// process takes to answer, which holds up nothing else.
+    virtual void suspend(const std::string& uuid, std::function<void(Result<void>)> done) = 0;
 };
 
 }  // namespace thermocline

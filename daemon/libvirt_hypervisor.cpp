@@ -158,6 +158,7 @@ struct LibvirtHypervisor::Worker : std::enable_shared_from_this<Worker> {
         std::string uuid;
         std::optional<std::string> element;
         std::function<void(Result<void>)> done;
+        bool suspend = false;  ///< no metadata: its processors
     };
     std::deque<Write> writes;
 
@@ -183,6 +184,8 @@ struct LibvirtHypervisor::Worker : std::enable_shared_from_this<Worker> {
     std::string serve();
     void handle(Event event);
     void handle(virConnectPtr connection, Write write);
+    void suspend(virDomainPtr domain, std::function<void(Result<void>)> done);
+    void add(Write write);
     void refuseWrites(const std::string& why);
     std::optional<Connection> connect(std::string& why);
 
@@ -272,6 +275,7 @@ void LibvirtHypervisor::Worker::handle(virConnectPtr connection, Write write) {
         return answer(std::move(write.done),
                       fail(unknown ? ErrorCode::noSuchDomain : ErrorCode::systemError, lastError()));
     }
+    if (write.suspend) return suspend(domain.get(), std::move(write.done));
     unsigned flags = 0;
     if (virDomainIsActive(domain.get()) == 1) flags |= VIR_DOMAIN_AFFECT_LIVE;
     if (virDomainIsPersistent(domain.get()) == 1) flags |= VIR_DOMAIN_AFFECT_CONFIG;
@@ -280,6 +284,17 @@ void LibvirtHypervisor::Worker::handle(virConnectPtr connection, Write write) {
                                             metadataNamespace, flags);
     answer(std::move(write.done),
            status == 0 ? Result<void>() : fail(ErrorCode::systemError, "set its metadata: " + lastError()));
+}
+
+/// On a thread of its own: QEMU answers only once all of its processors have stopped, and one that waits for
+/// a page may never.
+void LibvirtHypervisor::Worker::suspend(virDomainPtr domain, std::function<void(Result<void>)> done) {
+    virDomainRef(domain);
+    std::thread([self = shared_from_this(), held = DomainHandle(domain), done = std::move(done)]() mutable {
+        const int status = virDomainSuspend(held.get());
+        self->answer(std::move(done),
+                     status == 0 ? Result<void>() : fail(ErrorCode::systemError, "suspend: " + lastError()));
+    }).detach();
 }
 
 /// REQUIRES: nothing is added any more, so not connected.
@@ -381,17 +396,25 @@ void LibvirtHypervisor::start(Listener& listener) {
     std::thread([worker = worker_] { worker->run(); }).detach();
 }
 
-void LibvirtHypervisor::setOvercommit(const std::string& uuid, std::optional<std::string> element,
-                                      std::function<void(Result<void>)> done) {
+void LibvirtHypervisor::Worker::add(Write write) {
     {
-        const std::lock_guard lock(worker_->mutex);
-        if (worker_->connected) {
-            worker_->writes.push_back({uuid, std::move(element), std::move(done)});
-            worker_->changed.notify_all();
+        const std::lock_guard lock(mutex);
+        if (connected) {
+            writes.push_back(std::move(write));
+            changed.notify_all();
             return;
         }
     }
-    worker_->answer(std::move(done), fail(ErrorCode::hypervisorUnavailable, "libvirtd is away"));
+    answer(std::move(write.done), fail(ErrorCode::hypervisorUnavailable, "libvirtd is away"));
+}
+
+void LibvirtHypervisor::setOvercommit(const std::string& uuid, std::optional<std::string> element,
+                                      std::function<void(Result<void>)> done) {
+    worker_->add({uuid, std::move(element), std::move(done)});
+}
+
+void LibvirtHypervisor::suspend(const std::string& uuid, std::function<void(Result<void>)> done) {
+    worker_->add({uuid, {}, std::move(done), true});
 }
 
 LibvirtHypervisor::~LibvirtHypervisor() {

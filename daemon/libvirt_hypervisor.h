@@ -24,6 +24,7 @@ class LibvirtHypervisor : public Hypervisor {
     void start(Listener& listener) override;
     void setOvercommit(const std::string& uuid, std::optional<std::string> element,
                        std::function<void(Result<void>)> done) override;
+    void suspend(const std::string& uuid, std::function<void(Result<void>)> done) override;
 
   private:
     struct Worker;

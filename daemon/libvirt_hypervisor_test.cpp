@@ -154,6 +154,26 @@ TEST_F(LibvirtHypervisorTest, writesBeforeItEnds) {
                          0);
 }
 
+TEST_F(LibvirtHypervisorTest, suspendsADomain) {
+    follow("test:///default");
+    ASSERT_TRUE(until([&] { return recorder_.connected; }));
+    const Connection connection(virConnectOpen("test:///default"));
+    const DomainHandle domain(virDomainLookupByUUIDString(connection.get(), testUuid));
+    const auto suspend = [&](const char* uuid) {
+        std::optional<Result<void>> result;
+        hypervisor_->suspend(uuid, [&](Result<void> done) { result = std::move(done); });
+        EXPECT_TRUE(until([&] { return result.has_value(); }));
+        return *result;
+    };
+    ASSERT_TRUE(suspend(testUuid));
+    int state = 0;
+    ASSERT_EQ(virDomainGetState(domain.get(), &state, nullptr, 0), 0);
+    EXPECT_EQ(state, VIR_DOMAIN_PAUSED);
+    EXPECT_THAT(suspend(testUuid).error().message, HasSubstr("suspend: "));
+    EXPECT_EQ(suspend("00000000-0000-4000-8000-000000000000").error().code, ErrorCode::noSuchDomain);
+    ASSERT_EQ(virDomainResume(domain.get()), 0);
+}
+
 TEST_F(LibvirtHypervisorTest, writesNothingWithoutALibvirtd) {
     follow("test+unix:///default?socket=/nonexistent/libvirt-sock");
     std::optional<Result<void>> result;

@@ -100,6 +100,38 @@ TEST_F(HistoryStoreTest, rollsUpAMinuteToExactFigures) {
     EXPECT_EQ(all("aaaa", Resolution::raw).size(), 4U);
 }
 
+TEST_F(HistoryStoreTest, aClockThatJumpsSpoilsNothing) {
+    add("aaaa", sampleAt(minuteStart, 100, 1, 0));
+    now_ = minuteStart + seconds(60);
+    ASSERT_TRUE(history_.maintain());
+    // Back by ten minutes: of a second that comes twice the later sample counts.
+    now_ = minuteStart - minutes(10);
+    add("aaaa", sampleAt(now_, 200, 2, 0));
+    ASSERT_TRUE(history_.maintain());
+    now_ = minuteStart;
+    add("aaaa", sampleAt(now_, 300, 4, 0));
+    now_ = minuteStart + seconds(120);
+    ASSERT_TRUE(history_.maintain());
+    ASSERT_EQ(all("aaaa", Resolution::raw).size(), 2U);
+    EXPECT_EQ(all("aaaa", Resolution::raw).back().faults, 4U);
+    std::uint64_t faults = 0;
+    for (const auto& sample : all("aaaa", Resolution::minute))
+        faults += sample.faults;
+    EXPECT_LE(faults, 7U) << "nothing is counted twice";
+    EXPECT_GE(faults, 1U);
+    // Years ahead: what is too old then goes, and what comes is kept.
+    now_ = minuteStart + hours(24 * 3000);
+    add("aaaa", sampleAt(now_, 400, 8, 0));
+    ASSERT_TRUE(history_.maintain());
+    ASSERT_EQ(all("aaaa", Resolution::raw).size(), 1U);
+    EXPECT_EQ(all("aaaa", Resolution::raw).front().faults, 8U);
+    // And back again: it is younger than now, and stays.
+    now_ = minuteStart + minutes(3);
+    add("aaaa", sampleAt(now_, 500, 16, 0));
+    ASSERT_TRUE(history_.maintain());
+    EXPECT_EQ(all("aaaa", Resolution::raw).size(), 2U);
+}
+
 TEST_F(HistoryStoreTest, aMinuteThatIsNotOverIsNotRolledUp) {
     add("aaaa", sampleAt(minuteStart, 1, 1, 0));
     now_ = minuteStart + seconds(59);

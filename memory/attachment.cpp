@@ -118,13 +118,17 @@ class Infection {
   public:
     Infection(RemoteProcess& remote, Attachment& attachment) : remote_(remote), attachment_(attachment) {}
 
-    Result<void> run(int userfaultfdDevice, int code, std::uint64_t blocks) {
+    Result<void> run(int userfaultfdDevice, int code, std::uint64_t blocks, const std::vector<int>& keep) {
         auto& f = attachment_.footprint;
         const auto scratch =
             map(f.scratch, scratchBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
         if (!scratch) return scratch;
-        THERMOCLINE_TRY(handOver({userfaultfdDevice, code, attachment_.control.get()}));
+        std::vector<int> descriptors{userfaultfdDevice, code, attachment_.control.get()};
+        descriptors.insert(descriptors.end(), keep.begin(), keep.end());
+        THERMOCLINE_TRY(handOver(descriptors));
         f.controlFd = received_[2];
+        f.kept.assign(received_.begin() + 3, received_.end());
+        if (f.kept.size() < keep.size()) closeKept();
         THERMOCLINE_TRY(newUserfault(f.guestUffd, attachment_.guestUffd));
         THERMOCLINE_TRY(newUserfault(f.dropUffd, attachment_.dropUffd));
         THERMOCLINE_TRY(map(
@@ -179,14 +183,20 @@ class Infection {
         if (!done) return tl::unexpected(done.error());
         return {};
     }
+    void closeKept() {
+        for (const int fd : attachment_.footprint.kept)
+            (void)remote_.call("close", SYS_close, {static_cast<std::uint64_t>(fd)});
+        attachment_.footprint.kept.clear();
+    }
     void closeReceived(std::size_t i) {
-        if (received_[i] >= 0)
-            (void)remote_.call("close", SYS_close, {static_cast<std::uint64_t>(received_[i])});
+        if (i >= received_.size() || received_[i] < 0) return;
+        (void)remote_.call("close", SYS_close, {static_cast<std::uint64_t>(received_[i])});
         received_[i] = -1;
     }
 
     /// Gives the process copies of our descriptors through a socket pair that it makes itself.
-    Result<void> handOver(const std::array<int, 3>& descriptors) {
+    /// The first three it must get; where it does not get a later one, it gets none behind that.
+    Result<void> handOver(const std::vector<int>& descriptors) {
         const auto scratch = attachment_.footprint.scratch.start;
         const auto pair =
             remote_.call("socketpair", SYS_socketpair,
@@ -198,17 +208,18 @@ class Infection {
 
         char payload = 't';
         iovec vector{&payload, 1};
-        alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof descriptors)> ancillary{};
+        const auto bytes = descriptors.size() * sizeof(int);
+        alignas(cmsghdr) std::array<char, CMSG_SPACE((3 + mostKept) * sizeof(int))> ancillary{};
         msghdr message{};
         message.msg_iov = &vector;
         message.msg_iovlen = 1;
         message.msg_control = ancillary.data();
-        message.msg_controllen = ancillary.size();
+        message.msg_controllen = CMSG_SPACE(bytes);
         auto* header = CMSG_FIRSTHDR(&message);
         header->cmsg_level = SOL_SOCKET;
         header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(sizeof descriptors);
-        std::memcpy(CMSG_DATA(header), descriptors.data(), sizeof descriptors);
+        header->cmsg_len = CMSG_LEN(bytes);
+        std::memcpy(CMSG_DATA(header), descriptors.data(), bytes);
         if (::sendmsg(ours->get(), &message, MSG_NOSIGNAL) != 1)
             return failErrno("sendmsg to the VM's process");
 
@@ -221,19 +232,23 @@ class Infection {
         remoteMessage.msg_controllen = ancillary.size();
         THERMOCLINE_TRY(put(remote_, scratch + vectorOffset, remoteVector));
         THERMOCLINE_TRY(put(remote_, scratch + messageOffset, remoteMessage));
-        const auto got = remote_.call("recvmsg", SYS_recvmsg,
-                                      {static_cast<std::uint64_t>(sockets_[1]),
-                                       (scratch + messageOffset).value, MSG_DONTWAIT | MSG_CMSG_CLOEXEC});
-        if (!got) return tl::unexpected(got.error());
+        const auto taken = remote_.call("recvmsg", SYS_recvmsg,
+                                        {static_cast<std::uint64_t>(sockets_[1]),
+                                         (scratch + messageOffset).value, MSG_DONTWAIT | MSG_CMSG_CLOEXEC});
+        if (!taken) return tl::unexpected(taken.error());
         THERMOCLINE_TRY(
             remote_.read(scratch + controlMessageOffset, std::as_writable_bytes(std::span(ancillary))));
         cmsghdr answer{};
         std::memcpy(&answer, ancillary.data(), sizeof answer);
-        if (answer.cmsg_type != SCM_RIGHTS || answer.cmsg_len != CMSG_LEN(sizeof descriptors))
+        const auto got = answer.cmsg_type == SCM_RIGHTS && answer.cmsg_len > CMSG_LEN(0)
+                             ? (answer.cmsg_len - CMSG_LEN(0)) / sizeof(int)
+                             : 0;
+        received_.resize(std::min(got, descriptors.size()));
+        std::memcpy(received_.data(), ancillary.data() + CMSG_LEN(0), received_.size() * sizeof(int));
+        if (received_.size() < 3)
             return fail(ErrorCode::notSupported,
                         "the VM's process did not receive our descriptors (a security module, such as "
                         "SELinux, refused?)");
-        std::memcpy(received_.data(), ancillary.data() + CMSG_LEN(0), sizeof descriptors);
         return {};
     }
 
@@ -253,7 +268,7 @@ class Infection {
     RemoteProcess& remote_;
     Attachment& attachment_;
     std::array<int, 2> sockets_{-1, -1};
-    std::array<int, 3> received_{-1, -1, -1};
+    std::vector<int> received_;
 };
 
 /// Unmaps and closes what the footprint lists, on a stopped process.
@@ -264,7 +279,9 @@ Result<void> remove(RemoteProcess& remote, const Footprint& footprint) {
     };
     // Descriptors first: the last close of a userfaultfd unregisters its ranges, and munmap of a range that
     // were still registered would wait for a reader of its UNMAP event.
-    for (const int fd : {footprint.guestUffd, footprint.dropUffd, footprint.controlFd})
+    std::vector<int> descriptors{footprint.guestUffd, footprint.dropUffd, footprint.controlFd};
+    descriptors.insert(descriptors.end(), footprint.kept.begin(), footprint.kept.end());
+    for (const int fd : descriptors)
         if (fd >= 0) keepFirst(remote.call("close", SYS_close, {static_cast<std::uint64_t>(fd)}));
     for (const auto& range : {footprint.staging, footprint.control, footprint.code, footprint.scratch})
         if (range.bytes != 0) keepFirst(remote.call("munmap", SYS_munmap, {range.start.value, range.bytes}));
@@ -332,7 +349,8 @@ std::uint64_t StagingArea::bytesFor(std::uint64_t blocks) {
 }
 
 Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::uint64_t blocks,
-                          Mechanism mechanism, const std::string& userfaultfdDevice) {
+                          Mechanism mechanism, const std::vector<int>& keep,
+                          const std::string& userfaultfdDevice) {
     Attachment attachment;
     attachment.footprint.pid = pid;
     attachment.footprint.mechanism = mechanism;
@@ -364,7 +382,7 @@ Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::
     auto remote = RemoteProcess::stop(pid);
     if (!remote) return tl::unexpected(remote.error());
     Infection infection(**remote, attachment);
-    const auto infected = infection.run(device.get(), code->get(), blocks);
+    const auto infected = infection.run(device.get(), code->get(), blocks, keep);
     infection.closeReceived();
     if (!infected) {
         dismissAgents(attachment);
@@ -397,6 +415,10 @@ Result<Attachment> reattach(const Footprint& footprint) {
         auto taken = takeDescriptor(attachment.process, number);
         if (!taken) return tl::unexpected(taken.error());
         *ours = std::move(*taken);
+    }
+    for (const int number : footprint.kept) {
+        auto taken = takeDescriptor(attachment.process, number);
+        attachment.kept.push_back(taken ? std::move(*taken) : UniqueFd());
     }
     return attachment;
 }
@@ -435,6 +457,7 @@ void to_json(nlohmann::json& json, const Footprint& f) {
             {"guest_uffd", f.guestUffd},
             {"drop_uffd", f.dropUffd},
             {"control_fd", f.controlFd},
+            {"kept_fds", f.kept},
             {"threads", f.threads},
             {"code", range(f.code)},
             {"control", range(f.control)},
@@ -459,6 +482,10 @@ void from_json(const nlohmann::json& json, Footprint& f) {
     readField(json.at("guest_uffd"), f.guestUffd);
     readField(json.at("drop_uffd"), f.dropUffd);
     readField(json.at("control_fd"), f.controlFd);
+    // A manager of before there were any has written none.
+    f.kept.clear();
+    for (const auto& fd : json.value("kept_fds", nlohmann::json::array()))
+        f.kept.push_back(readField<int>(fd));
     for (std::size_t i = 0; i < f.threads.size(); ++i)
         readField(json.at("threads").at(i), f.threads.at(i));
     f.code = range(json.at("code"));

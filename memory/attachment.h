@@ -42,6 +42,7 @@ struct Footprint {
     int guestUffd = -1;           ///< guest RAM and staging area are registered with it
     int dropUffd = -1;            ///< the drop areas are; no events, so that dropping waits for nobody
     int controlFd = -1;           ///< memfd of the control pages
+    std::vector<int> kept;        ///< what attach() was asked to keep open, in its order
     std::array<pid_t, laneCount> threads{};
     VmRange code;
     VmRange control;
@@ -85,17 +86,21 @@ struct Attachment {
     UniqueFd process;  ///< pidfd
     UniqueFd guestUffd;
     UniqueFd dropUffd;
-    UniqueFd control;  ///< memfd of the control pages
-    UniqueFd memory;   ///< /proc/PID/mem, read and write
-    UniqueFd pagemap;  ///< /proc/PID/pagemap
-    UniqueFd status;   ///< /proc/PID/status
-    GuestFiles files;  ///< Mechanism::unmap: those behind guest RAM
+    UniqueFd control;            ///< memfd of the control pages
+    UniqueFd memory;             ///< /proc/PID/mem, read and write
+    UniqueFd pagemap;            ///< /proc/PID/pagemap
+    UniqueFd status;             ///< /proc/PID/status
+    GuestFiles files;            ///< Mechanism::unmap: those behind guest RAM
+    std::vector<UniqueFd> kept;  ///< reattach(): what attach() had kept open; not to be trusted
 };
 
-/// Steps 1 to 4 for a process whose memory `guestRam` is to be managed in `blocks` blocks. On error
-/// everything has been undone. Errors: processGone, permissionDenied, busy, notSupported, systemError.
+/// Steps 1 to 4 for a process whose memory `guestRam` is to be managed in `blocks` blocks. The process keeps
+/// copies of the descriptors `keep` open (at most mostKept) for reattach(), or none of them where a security
+/// module does not let it. On error everything has been undone. Errors: processGone, permissionDenied, busy,
+/// notSupported, systemError.
+inline constexpr std::size_t mostKept = 2;
 Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::uint64_t blocks,
-                          Mechanism mechanism = Mechanism::move,
+                          Mechanism mechanism = Mechanism::move, const std::vector<int>& keep = {},
                           const std::string& userfaultfdDevice = "/dev/userfaultfd");
 
 /// A process that another manager attached, which is dead by now. Needs the privileges that attach() does,

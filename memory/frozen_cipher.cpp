@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "memory/frozen_cipher.h"
 
-#include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <sys/mman.h>
-#include <sys/random.h>
 
 #include <algorithm>
 #include <array>
@@ -14,8 +11,6 @@
 
 namespace thermocline::memory {
 namespace {
-
-constexpr std::size_t keyBytes = 32;
 
 /// A context lives for one record only: OpenSSL expands the key into it, on the ordinary heap, and overwrites
 /// that when the context is freed. Kept contexts would save a quarter of a microsecond and leave copies of
@@ -51,30 +46,13 @@ tl::unexpected<Error> failSwitchedOff() {
     return fail(ErrorCode::notSupported, "the file tier was switched off");
 }
 
-Result<std::unique_ptr<FrozenCipher>> FrozenCipher::create() {
-    void* page = ::mmap(nullptr, pageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED) return failErrno("mmap of the key's page");
+Result<std::unique_ptr<FrozenCipher>> FrozenCipher::create(FrozenKey key) {
     auto* algorithm = EVP_CIPHER_fetch(nullptr, "AES-256-GCM", nullptr);
-    std::unique_ptr<FrozenCipher> cipher(new FrozenCipher(static_cast<unsigned char*>(page), algorithm));
     if (algorithm == nullptr) return fail(ErrorCode::notSupported, "this OpenSSL has no AES-256-GCM");
-    if (::mlock(page, pageBytes) != 0)
-        return failErrno("mlock of the file tier's key (is RLIMIT_MEMLOCK at least 4 KiB?)", errno,
-                         ErrorCode::permissionDenied);
-    if (::madvise(page, pageBytes, MADV_DONTDUMP) != 0)
-        return failErrno("MADV_DONTDUMP of the file tier's key");
-    if (::madvise(page, pageBytes, MADV_WIPEONFORK) != 0)
-        return failErrno("MADV_WIPEONFORK of the file tier's key");
-    for (std::size_t have = 0; have < keyBytes;) {
-        const auto got = ::getrandom(cipher->key_ + have, keyBytes - have, 0);
-        if (got < 0 && errno != EINTR) return failErrno("getrandom for the file tier's key");
-        if (got > 0) have += static_cast<std::size_t>(got);
-    }
-    return cipher;
+    return std::unique_ptr<FrozenCipher>(new FrozenCipher(std::move(key), algorithm));
 }
 
 FrozenCipher::~FrozenCipher() {
-    wipe();
-    ::munmap(key_, pageBytes);
     EVP_CIPHER_free(algorithm_);
 }
 
@@ -83,7 +61,7 @@ void FrozenCipher::wipe() {
     // shared one.
     wiped_.store(true, std::memory_order_release);
     const std::unique_lock lock(keyInUse_);
-    OPENSSL_cleanse(key_, pageBytes);
+    key_.wipe();
 }
 
 Result<void> FrozenCipher::seal(const FrozenIdentity& identity, std::span<const std::byte> plain,
@@ -96,7 +74,8 @@ Result<void> FrozenCipher::seal(const FrozenIdentity& identity, std::span<const 
     const Context context(EVP_CIPHER_CTX_new());
     int bytes = 0;
     int rest = 0;
-    if (!context || EVP_EncryptInit_ex2(context.get(), algorithm_, key_, bound.nonce.data(), nullptr) != 1 ||
+    if (!context ||
+        EVP_EncryptInit_ex2(context.get(), algorithm_, key_.bytes(), bound.nonce.data(), nullptr) != 1 ||
         EVP_EncryptUpdate(context.get(), nullptr, &bytes, bound.associated.data(), bound.associated.size()) !=
             1 ||
         EVP_EncryptUpdate(context.get(), out(sealed), &bytes, in(plain), static_cast<int>(plain.size())) !=
@@ -119,7 +98,8 @@ Result<void> FrozenCipher::open(const FrozenIdentity& identity, std::span<const 
     std::memcpy(tag.data(), sealed.data() + plain.size(), tagBytes);
     int bytes = 0;
     int rest = 0;
-    if (context && EVP_DecryptInit_ex2(context.get(), algorithm_, key_, bound.nonce.data(), nullptr) == 1 &&
+    if (context &&
+        EVP_DecryptInit_ex2(context.get(), algorithm_, key_.bytes(), bound.nonce.data(), nullptr) == 1 &&
         EVP_DecryptUpdate(context.get(), nullptr, &bytes, bound.associated.data(), bound.associated.size()) ==
             1 &&
         EVP_DecryptUpdate(context.get(), out(plain), &bytes, in(sealed), static_cast<int>(plain.size())) ==

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Encrypts the records of the file tier: AES-256-GCM with a key that is drawn when the object is made, exists
-// in this process's memory only (one page, locked, in no core dump, in no child), and is overwritten by
-// wipe() and at the end. A record is bound to its page, its place and the filling of its segment: what open()
-// accepts is what seal() made for exactly these. Thread-safe.
+// Encrypts the records of the file tier: AES-256-GCM. A record is bound to its page, its place and the
+// filling of its segment: what open() accepts is what seal() made for exactly these, under the same key.
+// Thread-safe.
 
 #include <atomic>
 #include <cstddef>
@@ -12,8 +11,10 @@
 #include <memory>
 #include <shared_mutex>
 #include <span>
+#include <utility>
 
 #include "common/error.h"
+#include "memory/frozen_key.h"
 #include "memory/page.h"
 
 struct evp_cipher_st;
@@ -34,9 +35,8 @@ class FrozenCipher {
     /// A sealed record is this much longer than its bytes.
     static constexpr std::size_t tagBytes = 16;
 
-    /// Draws the key. Error: permissionDenied where its memory cannot be locked (RLIMIT_MEMLOCK);
-    /// systemError.
-    static Result<std::unique_ptr<FrozenCipher>> create();
+    /// Error: notSupported where OpenSSL does not know the algorithm.
+    static Result<std::unique_ptr<FrozenCipher>> create(FrozenKey key);
     ~FrozenCipher();
     FrozenCipher(const FrozenCipher&) = delete;
     FrozenCipher& operator=(const FrozenCipher&) = delete;
@@ -52,11 +52,12 @@ class FrozenCipher {
     /// Overwrites the key, as soon as the records that are being worked on right now (microseconds) are done.
     void wipe();
     [[nodiscard]] bool wiped() const { return wiped_.load(std::memory_order_acquire); }
+    [[nodiscard]] const FrozenKey& key() const { return key_; }
 
   private:
-    FrozenCipher(unsigned char* key, evp_cipher_st* algorithm) : key_(key), algorithm_(algorithm) {}
+    FrozenCipher(FrozenKey key, evp_cipher_st* algorithm) : key_(std::move(key)), algorithm_(algorithm) {}
 
-    unsigned char* key_;  // a page of its own
+    FrozenKey key_;
     evp_cipher_st* algorithm_;
     std::atomic<bool> wiped_{false};
     mutable std::shared_mutex keyInUse_;  // shared: the key is being used; exclusive: it is being wiped

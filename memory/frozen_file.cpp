@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <linux/magic.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 
 #include <string_view>
@@ -16,6 +17,7 @@ namespace {
 /// The file's size grows this much ahead of its content: a write that extends the file makes ext4 take the
 /// inode's lock alone, and reads would wait for it.
 constexpr std::uint64_t growth = 16U << 20;
+constexpr std::uint64_t sectorBytes = 4096;
 
 std::string nameIn(const std::string& directory) {
     return "the file tier's file in " + directory;
@@ -66,7 +68,58 @@ Result<UniqueFd> openUnnamed(const std::string& directory, bool allowBuffered, c
     return file;
 }
 
+Result<FrozenFile::Identity> identityOf(int file, const std::string& name) {
+    struct statx info {};
+    if (::statx(file, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &info) != 0)
+        return failErrno("statx of " + name);
+    if (!S_ISREG(info.stx_mode) || info.stx_nlink != 0)
+        return fail(ErrorCode::notSupported, name + " is not the one that it was");
+    FrozenFile::Identity identity;
+    identity.device = std::uint64_t{info.stx_dev_major} << 32 | info.stx_dev_minor;
+    identity.inode = info.stx_ino;
+    if ((info.stx_mask & STATX_BTIME) != 0)
+        identity.bornNanoseconds = info.stx_btime.tv_sec * 1'000'000'000 + info.stx_btime.tv_nsec;
+    return identity;
+}
+
+/// The same file once more, with other rights.
+UniqueFd reopen(int file, int flags) {
+    return UniqueFd(::open(fmt::format("/proc/self/fd/{}", file).c_str(), flags | O_CLOEXEC));
+}
+
 }  // namespace
+
+Result<FrozenFile::Identity> FrozenFile::identity() const {
+    return identityOf(file_.get(), name_);
+}
+
+Result<UniqueFd> FrozenFile::toKeep() const {
+    auto file = reopen(file_.get(), O_RDONLY);
+    if (!file.valid()) return failErrno("opening " + name_ + " for reading");
+    return file;
+}
+
+Result<std::unique_ptr<FrozenFile>> FrozenFile::take(UniqueFd kept, const Identity& identity,
+                                                     bool allowBuffered, FrozenSeams seams) {
+    const std::string name = "the file tier's file";
+    // Before it is opened for writing: what was kept by the VM's process may be anything that it can read.
+    const auto found = identityOf(kept.get(), name);
+    if (!found) return tl::unexpected(found.error());
+    if (*found != identity) return fail(ErrorCode::notSupported, name + " is not the one that it was");
+    auto file = reopen(kept.get(), O_RDWR | (allowBuffered ? 0 : O_DIRECT));
+    if (!file.valid()) return failErrno("opening " + name + " again");
+    struct stat info {};
+    if (::fstat(file.get(), &info) != 0) return failErrno("fstat of " + name);
+    std::unique_ptr<FrozenFile> taken(new FrozenFile(std::move(file), name, std::move(seams)));
+    taken->size_ = static_cast<std::uint64_t>(info.st_size);
+    return taken;
+}
+
+void FrozenFile::awaitWrites(std::uint64_t end) {
+    if (end > size_ || !growTo(end + sectorBytes)) return;
+    // A hole is punched only when no direct I/O of the file is under way.
+    (void)giveBack(size_ - sectorBytes, sectorBytes);
+}
 
 Result<std::unique_ptr<FrozenFile>> FrozenFile::create(const std::string& directory, bool allowBuffered,
                                                        FrozenSeams seams) {

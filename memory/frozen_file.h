@@ -2,8 +2,9 @@
 #pragma once
 
 // The file tier's file: without a name, mode 0600, past the page cache (O_DIRECT), so all I/O is of whole
-// sectors of 4 KiB from memory that is aligned like them. growTo() and empty() by one thread at a time; the
-// rest is thread-safe.
+// sectors of 4 KiB from memory that is aligned like them. It lives as long as somebody has it open: besides
+// us the VM's process, for reading only, so that another manager can go on. growTo() and empty() by one
+// thread at a time; the rest is thread-safe.
 
 #include <sys/types.h>
 
@@ -31,10 +32,29 @@ struct FrozenSeams {
 
 class FrozenFile {
   public:
+    /// Tells the file from any other that there is or was.
+    struct Identity {
+        std::uint64_t device = 0;
+        std::uint64_t inode = 0;
+        std::int64_t bornNanoseconds = 0;  ///< 0 where the file system does not know
+        friend bool operator==(const Identity&, const Identity&) = default;
+    };
+
     /// `allowBuffered`: through the page cache, in any directory. Error: notSupported where the directory is
     /// in memory or its file system has no O_DIRECT; permissionDenied; systemError.
     static Result<std::unique_ptr<FrozenFile>> create(const std::string& directory, bool allowBuffered,
                                                       FrozenSeams seams);
+
+    /// The file behind a descriptor that was kept open, by whomever. Error: notSupported where it is not the
+    /// one of that identity: nobody can have us write to another file; systemError.
+    static Result<std::unique_ptr<FrozenFile>> take(UniqueFd kept, const Identity& identity,
+                                                    bool allowBuffered, FrozenSeams seams);
+    [[nodiscard]] Result<Identity> identity() const;
+    /// A descriptor to be kept open elsewhere: it reads, through the page cache, and cannot write.
+    [[nodiscard]] Result<UniqueFd> toKeep() const;
+    /// Waits until no write is under way, of whatever process, and nothing is written to the file's bytes
+    /// from `end` on. Where the file system does not wait (all that have O_DIRECT do), nothing happens.
+    void awaitWrites(std::uint64_t end);
 
     /// REQUIRES of a write: growTo() its end before.
     Result<void> growTo(std::uint64_t end);

@@ -32,9 +32,76 @@ struct Packed {
     }
     static constexpr bool live(std::uint64_t record) { return (record & liveFlag) != 0; }
     static constexpr bool aside(std::uint64_t record) { return (record & asideFlag) != 0; }
+    /// What nobody has claimed, up to where the next one begins.
+    static constexpr std::uint64_t gap(std::uint64_t place) { return place << placeShift; }
 };
 
 }  // namespace
+
+FrozenSegments::FrozenSegments(std::uint64_t maxBytes, std::span<const std::uint64_t> serials)
+    : FrozenSegments(maxBytes) {
+    segments_.resize(serials.size());
+    for (std::size_t i = 0; i < serials.size(); ++i) {
+        auto& segment = segments_[i];
+        segment.serial = serials[i];
+        nextSerial_ = std::max(nextSerial_, serials[i] + 1);
+        if (segment.serial == 0) continue;
+        segment.records = {Packed::gap(0)};
+        segment.filled = Packed::granulesPerSegment;
+    }
+}
+
+/// A segment's records cover it without gaps: a record is cut out of what nobody has claimed, and leaves the
+/// rest before and behind it.
+bool FrozenSegments::claim(PageNumber page, FrozenSlot slot) {
+    const auto segmentNumber = slot.offset() / segmentBytes;
+    if (segmentNumber >= segments_.size() || slot.bytes == 0 || slot.bytes > pageBytes || page > maxPage)
+        return false;
+    auto& segment = segments_[segmentNumber];
+    const auto place = slot.granule % Packed::granulesPerSegment;
+    const auto end = place + granules(slot.bytes);
+    auto& records = segment.records;
+    auto at = std::ranges::upper_bound(records, place, {}, Packed::place);
+    if (at == records.begin()) return false;  // never filled
+    const auto next = at == records.end() ? segment.filled : Packed::place(*at);
+    --at;
+    if (Packed::live(*at) || end > next) return false;
+    const auto begin = Packed::place(*at);
+    *at = Packed::make(page, place, slot.bytes);
+    if (end < next) at = records.insert(at + 1, Packed::gap(end)) - 1;
+    if (begin < place) records.insert(at, Packed::gap(begin));
+    segment.live += static_cast<std::uint32_t>(end - place);
+    liveBytes_ += recordBytes(slot.bytes);
+    ++liveRecords_;
+    return true;
+}
+
+void FrozenSegments::endClaims(std::span<const Index> unwritten) {
+    for (Index index = 0; index < segments_.size(); ++index) {
+        auto& segment = segments_[index];
+        if (segment.serial == 0) {
+            holes_.push_back(index);
+            continue;
+        }
+        // How much of it was written once is not known; what is spent is given back soon.
+        setSpace(segment, segmentBytes);
+        occupiedBytes_ += segment.space;
+        if (segment.live == 0) {
+            segment.records = {};
+            spend(index);
+            continue;
+        }
+        if (!Packed::live(segment.records.back())) {
+            segment.filled = static_cast<std::uint32_t>(Packed::place(segment.records.back()));
+            segment.records.pop_back();
+        }
+        segment.records.shrink_to_fit();
+        recordCapacity_ += segment.records.capacity();
+        segment.state =
+            std::ranges::find(unwritten, index) != unwritten.end() ? State::writing : State::written;
+        update(index);
+    }
+}
 
 std::optional<FrozenSegments::Index> FrozenSegments::open(std::uint64_t reserve) {
     // A spent one first: it has its space already.

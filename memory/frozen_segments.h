@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "memory/page.h"
@@ -59,6 +60,15 @@ class FrozenSegments {
 
     /// `maxBytes` bounds what the file takes.
     explicit FrozenSegments(std::uint64_t maxBytes) : maxBytes_(maxBytes) { buckets_.fill(none); }
+
+    /// What a process left that is dead: `serials` of all segments, 0 where one was never filled. Which of
+    /// their records are live is to be claimed, one by one; then endClaims(). REQUIRES: nothing else between.
+    FrozenSegments(std::uint64_t maxBytes, std::span<const std::uint64_t> serials);
+    /// False where that cannot be: out of bounds, or some of it is claimed already.
+    bool claim(PageNumber page, FrozenSlot slot);
+    /// All were claimed: what was not is free. Segments of `unwritten` are being written, if anything of them
+    /// is live; the others are on the disk.
+    void endClaims(std::span<const Index> unwritten);
 
     /// Begins to fill a segment; nothing where less than `reserve` bytes of the file's bound would be left.
     std::optional<Index> open(std::uint64_t reserve);

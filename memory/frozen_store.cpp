@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "memory/frozen_store.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -12,9 +14,10 @@
 #include <mutex>
 #include <utility>
 
-#include "memory/day_budget.h"
 #include "memory/frozen_cipher.h"
+#include "memory/frozen_ledger.h"
 #include "memory/io_ring.h"
+#include "memory/sequence_point.h"
 
 namespace thermocline::memory {
 namespace {
@@ -64,8 +67,15 @@ Result<void> check(const FrozenOptions& options) {
 class FrozenStore::Impl {
   public:
     Impl(FrozenOptions options, std::unique_ptr<FrozenFile> file, std::unique_ptr<FrozenCipher> cipher,
-         std::unique_ptr<IoRing> writes, std::unique_ptr<IoRing> reads);
+         std::unique_ptr<FrozenLedger> ledger, std::unique_ptr<IoRing> writes, std::unique_ptr<IoRing> reads);
+    static Result<std::unique_ptr<Impl>> make(FrozenOptions options, Result<std::unique_ptr<FrozenFile>> file,
+                                              Result<FrozenKey> key, std::unique_ptr<FrozenLedger> ledger);
 
+    bool claim(PageNumber page, FrozenSlot slot);
+    void endClaims();
+    [[nodiscard]] Result<Kept> toKeep() const;
+    [[nodiscard]] bool closing() const;
+    void setClosing();
     Result<FrozenSlot> put(PageNumber page, std::span<const std::byte> bytes);
     Result<void> flush();
     Result<void> poll();
@@ -88,9 +98,9 @@ class FrozenStore::Impl {
         void operator()(std::byte* bytes) const { std::free(bytes); }
     };
     using Bytes = std::unique_ptr<std::byte, FreeBytes>;  // aligned to sectors
-    /// Holds a segment while it is open, writing or failed.
+    /// Holds a segment while it is open, writing or failed. In the ledger, so that it outlives us.
     struct Buffer {
-        Bytes bytes;
+        std::byte* bytes = nullptr;
         Index segment = none;
         bool failed = false;
         std::uint64_t sent = 0;  // bytes that are on the disk
@@ -131,16 +141,17 @@ class FrozenStore::Impl {
     const FrozenOptions options_;
     std::unique_ptr<FrozenFile> file_;
     std::unique_ptr<FrozenCipher> cipher_;
+    std::unique_ptr<FrozenLedger> ledger_;
     mutable std::atomic<std::uint64_t> damaged_{0};
 
     // Locks in this order; state_ is held for microseconds only, never over I/O or encryption.
     // writer_ guards writes_, open_, Buffer::sent, the file's size, and what no record of the open segment
-    // has yet. reader_ guards reads_, idle_ and ready_. state_ guards the six members that follow it.
+    // has yet. reader_ guards reads_, idle_ and ready_. state_ guards the five members that follow it, and
+    // ledger_.
     std::mutex writer_;
     std::mutex reader_;
     mutable std::mutex state_;
     FrozenSegments segments_;
-    DayBudget written_;
     std::vector<Buffer> buffers_;
     std::size_t failedSegments_ = 0;
     Error failure_;         // while failedSegments_ > 0
@@ -155,19 +166,20 @@ class FrozenStore::Impl {
 };
 
 FrozenStore::Impl::Impl(FrozenOptions options, std::unique_ptr<FrozenFile> file,
-                        std::unique_ptr<FrozenCipher> cipher, std::unique_ptr<IoRing> writes,
-                        std::unique_ptr<IoRing> reads)
+                        std::unique_ptr<FrozenCipher> cipher, std::unique_ptr<FrozenLedger> ledger,
+                        std::unique_ptr<IoRing> writes, std::unique_ptr<IoRing> reads)
     : options_(std::move(options)),
       file_(std::move(file)),
       cipher_(std::move(cipher)),
-      segments_(options_.maxFileBytes),
+      ledger_(std::move(ledger)),
+      segments_(options_.maxFileBytes, ledger_->serials()),
       buffers_(options_.writesUnderWay + 1),
       open_(buffers_.size()),
       readSlots_(options_.readsUnderWay),
       writes_(std::move(writes)),
       reads_(std::move(reads)) {
-    for (auto& buffer : buffers_)
-        buffer.bytes = allocate(segmentBytes);
+    for (std::size_t i = 0; i < buffers_.size(); ++i)
+        buffers_[i] = {ledger_->buffer(i), ledger_->segmentIn(i)};
     for (auto& read : readSlots_) {
         read.bytes = allocate(maxReadBytes);
         idle_.push_back(idle_.size());
@@ -180,6 +192,60 @@ FrozenStore::Impl::Bytes FrozenStore::Impl::allocate(std::size_t bytes) {
     Bytes allocated(static_cast<std::byte*>(std::aligned_alloc(sectorBytes, bytes)));
     if (!allocated) throw std::bad_alloc();
     return allocated;
+}
+
+// -- outliving a process --
+
+Result<FrozenStore::Kept> FrozenStore::Impl::toKeep() const {
+    if (cipher_->key().descriptor() < 0)
+        return fail(ErrorCode::notSupported,
+                    "this kernel has no secret memory (memfd_secret: Linux 6.5, or secretmem.enable=1)");
+    Kept kept{UniqueFd(::fcntl(cipher_->key().descriptor(), F_DUPFD_CLOEXEC, 0)), {}};
+    if (!kept.key.valid()) return failErrno("a copy of the key's descriptor");
+    auto file = file_->toKeep();
+    if (!file) return tl::unexpected(file.error());
+    kept.file = std::move(*file);
+    return kept;
+}
+
+bool FrozenStore::Impl::claim(PageNumber page, FrozenSlot slot) {
+    const std::lock_guard lock(state_);
+    return segments_.claim(page, slot);
+}
+
+/// Segments that the other one had in memory are written (again): from where its records are, and to where
+/// they were to go, so that it does no harm if its own write of them was done. It must be over, though: later
+/// the buffer, and the segment, will have other bytes.
+void FrozenStore::Impl::endClaims() {
+    const std::lock_guard lock(writer_);
+    std::vector<Index> unwritten;
+    for (const auto& buffer : buffers_)
+        if (buffer.segment != none) unwritten.push_back(buffer.segment);
+    if (!unwritten.empty()) file_->awaitWrites(ledger_->serials().size() * segmentBytes);
+    {
+        const std::lock_guard stateLock(state_);
+        segments_.endClaims(unwritten);
+    }
+    for (std::size_t i = 0; i < buffers_.size(); ++i) {
+        auto& buffer = buffers_[i];
+        if (buffer.segment == none) continue;
+        if (segments_.state(buffer.segment) == FrozenSegments::State::writing) {
+            (void)send(i);
+            continue;
+        }
+        const std::lock_guard stateLock(state_);
+        letGo(buffer);
+    }
+}
+
+bool FrozenStore::Impl::closing() const {
+    const std::lock_guard lock(state_);
+    return ledger_->closing();
+}
+
+void FrozenStore::Impl::setClosing() {
+    const std::lock_guard lock(state_);
+    ledger_->setClosing();
 }
 
 // -- writing --
@@ -212,7 +278,7 @@ Result<FrozenSlot> FrozenStore::Impl::append(PageNumber page, std::span<const st
         const auto filled = segments_.filledBytes(buffer.segment);
         const auto toWrite =
             FrozenSegments::roundToSector(filled + FrozenSegments::recordBytes(bytes.size()));
-        const auto writtenAlready = written_.lastDay(file_->now());
+        const auto writtenAlready = ledger_->written().lastDay(file_->now());
         if (toWrite > options_.maxBytesPerDay || writtenAlready > options_.maxBytesPerDay - toWrite)
             return fail(ErrorCode::outOfMemory,
                         fmt::format("the file tier's budget of {} bytes written per day is used up",
@@ -222,7 +288,7 @@ Result<FrozenSlot> FrozenStore::Impl::append(PageNumber page, std::span<const st
         identity.serial = segments_.serial(buffer.segment);
     }
     // Outside state_: nobody else knows the slot yet, and no other record has these bytes.
-    auto* at = buffer.bytes.get() + slot.offset() % segmentBytes;
+    auto* at = buffer.bytes + slot.offset() % segmentBytes;
     const auto sealed = cipher_->seal(identity, bytes, {at, sealedBytes(slot)});
     if (!sealed) {
         release(slot);
@@ -267,12 +333,15 @@ Result<void> FrozenStore::Impl::openSegment(std::uint64_t reserve) {
             fmt::format("the file tier's budget of {} bytes on disk is used up", options_.maxFileBytes));
     auto grown = file_->growTo(FrozenSegments::offsetOf(*segment) + segmentBytes);
     const std::lock_guard lock(state_);
+    if (grown) grown = ledger_->setSerial(*segment, segments_.serial(*segment));
     if (!grown) {
         segments_.seal(*segment);
         return grown;
     }
     buffers_[buffer].segment = *segment;
     buffers_[buffer].sent = 0;
+    ledger_->setSegment(buffer, *segment);
+    sequencePoint("segment-opened");
     open_ = buffer;
     return {};
 }
@@ -289,11 +358,10 @@ Result<void> FrozenStore::Impl::sealSegment() {
             letGo(buffer);
             return {};
         }
-        written_.add(file_->now(), FrozenSegments::roundToSector(filled));
+        ledger_->written().add(file_->now(), FrozenSegments::roundToSector(filled));
     }
     // What an earlier segment left in the buffer is no business of this one.
-    std::fill(buffer.bytes.get() + filled, buffer.bytes.get() + FrozenSegments::roundToSector(filled),
-              std::byte{});
+    std::fill(buffer.bytes + filled, buffer.bytes + FrozenSegments::roundToSector(filled), std::byte{});
     return send(index);
 }
 
@@ -304,7 +372,7 @@ Result<void> FrozenStore::Impl::send(std::size_t index) {
         const std::lock_guard lock(state_);
         length = FrozenSegments::roundToSector(segments_.filledBytes(buffer.segment));
     }
-    auto sent = writes_->write(file_->descriptor(), {buffer.bytes.get() + buffer.sent, length - buffer.sent},
+    auto sent = writes_->write(file_->descriptor(), {buffer.bytes + buffer.sent, length - buffer.sent},
                                FrozenSegments::offsetOf(buffer.segment) + buffer.sent, index);
     if (sent) return {};
     const std::lock_guard lock(state_);
@@ -331,6 +399,7 @@ void FrozenStore::Impl::finishWrite(const IoRing::Done& done) {
         // In whole sectors, as O_DIRECT wants the next one to begin at one.
         const auto taken = result > 0 ? static_cast<std::uint64_t>(result) / sectorBytes * sectorBytes : 0;
         if (taken >= left) {
+            sequencePoint("segment-written");
             segments_.written(buffer.segment);
             letGo(buffer);
             return;
@@ -353,6 +422,7 @@ void FrozenStore::Impl::letGo(Buffer& buffer) {
     if (buffer.failed) --failedSegments_;
     buffer.failed = false;
     buffer.segment = none;
+    ledger_->setSegment(static_cast<std::size_t>(&buffer - buffers_.data()), none);
 }
 
 void FrozenStore::Impl::collectWrites() {
@@ -437,7 +507,7 @@ Result<bool> FrozenStore::Impl::locate(PageNumber page, FrozenSlot slot, std::by
     identity = {page, slot.granule, segments_.serial(segment)};
     if (const auto buffer = std::ranges::find(buffers_, segment, &Buffer::segment);
         buffer != buffers_.end()) {
-        std::memcpy(sectors + slot.offset() % sectorBytes, buffer->bytes.get() + slot.offset() % segmentBytes,
+        std::memcpy(sectors + slot.offset() % sectorBytes, buffer->bytes + slot.offset() % segmentBytes,
                     sealedBytes(slot));
         return true;
     }
@@ -670,10 +740,9 @@ FrozenStore::Status FrozenStore::Impl::status() const {
     status.liveRecords = segments_.liveRecordCount();
     status.liveBytes = segments_.liveBytes();
     status.fileBytes = segments_.fileBytes();
-    status.bytesWrittenInADay = written_.lastDay(file_->now());
+    status.bytesWrittenInADay = ledger_->written().lastDay(file_->now());
     status.damagedRecords = damaged_.load(std::memory_order_relaxed);
-    status.metadataBytes =
-        segments_.metadataBytes() + buffers_.size() * segmentBytes + readSlots_.size() * maxReadBytes;
+    status.metadataBytes = segments_.metadataBytes() + ledger_->bytes() + readSlots_.size() * maxReadBytes;
     for (const auto& buffer : buffers_)
         if (buffer.segment != none && segments_.state(buffer.segment) == FrozenSegments::State::writing)
             ++status.writesUnderWay;
@@ -683,18 +752,69 @@ FrozenStore::Status FrozenStore::Impl::status() const {
 
 // -- the outside --
 
-Result<std::unique_ptr<FrozenStore>> FrozenStore::create(FrozenOptions options) {
-    THERMOCLINE_TRY(check(options));
-    auto file = FrozenFile::create(options.directory, options.allowBuffered, options.seams);
+Result<std::unique_ptr<FrozenStore::Impl>> FrozenStore::Impl::make(FrozenOptions options,
+                                                                   Result<std::unique_ptr<FrozenFile>> file,
+                                                                   Result<FrozenKey> key,
+                                                                   std::unique_ptr<FrozenLedger> ledger) {
     if (!file) return tl::unexpected(std::move(file).error());
-    auto cipher = FrozenCipher::create();
+    if (!key) return tl::unexpected(std::move(key).error());
+    auto cipher = FrozenCipher::create(std::move(*key));
     if (!cipher) return tl::unexpected(std::move(cipher).error());
     auto writes = IoRing::create(static_cast<unsigned>(options.writesUnderWay + 1));
     if (!writes) return tl::unexpected(std::move(writes).error());
     auto reads = IoRing::create(static_cast<unsigned>(options.readsUnderWay));
     if (!reads) return tl::unexpected(std::move(reads).error());
-    return std::unique_ptr<FrozenStore>(new FrozenStore(std::make_unique<Impl>(
-        std::move(options), std::move(*file), std::move(*cipher), std::move(*writes), std::move(*reads))));
+    return std::make_unique<Impl>(std::move(options), std::move(*file), std::move(*cipher), std::move(ledger),
+                                  std::move(*writes), std::move(*reads));
+}
+
+Result<std::unique_ptr<FrozenStore>> FrozenStore::create(FrozenOptions options) {
+    THERMOCLINE_TRY(check(options));
+    auto file = FrozenFile::create(options.directory, options.allowBuffered, options.seams);
+    if (!file) return tl::unexpected(std::move(file).error());
+    const auto identity = (*file)->identity();
+    if (!identity) return tl::unexpected(identity.error());
+    const auto path = options.ledger;
+    auto ledger = FrozenLedger::create(path, options.writesUnderWay + 1, options.maxFileBytes);
+    if (!ledger) return tl::unexpected(std::move(ledger).error());
+    (*ledger)->setFile(*identity);
+    auto impl = Impl::make(std::move(options), std::move(file), FrozenKey::draw(), std::move(*ledger));
+    if (!impl) {
+        if (!path.empty()) ::unlink(path.c_str());
+        return tl::unexpected(std::move(impl).error());
+    }
+    return std::unique_ptr<FrozenStore>(new FrozenStore(std::move(*impl)));
+}
+
+Result<std::unique_ptr<FrozenStore>> FrozenStore::recover(FrozenOptions options, Kept kept) {
+    auto ledger = FrozenLedger::open(options.ledger);
+    if (!ledger) return tl::unexpected(std::move(ledger).error());
+    options.writesUnderWay = (*ledger)->buffers() - 1;
+    THERMOCLINE_TRY(check(options));
+    if (!kept.key.valid() || !kept.file.valid())
+        return fail(ErrorCode::notSupported, "nobody has kept its key and its file");
+    auto file =
+        FrozenFile::take(std::move(kept.file), (*ledger)->file(), options.allowBuffered, options.seams);
+    auto impl = Impl::make(std::move(options), std::move(file), FrozenKey::take(std::move(kept.key)),
+                           std::move(*ledger));
+    if (!impl) return tl::unexpected(std::move(impl).error());
+    return std::unique_ptr<FrozenStore>(new FrozenStore(std::move(*impl)));
+}
+
+bool FrozenStore::claim(PageNumber page, FrozenSlot slot) {
+    return impl_->claim(page, slot);
+}
+void FrozenStore::endClaims() {
+    impl_->endClaims();
+}
+Result<FrozenStore::Kept> FrozenStore::toKeep() const {
+    return impl_->toKeep();
+}
+bool FrozenStore::closing() const {
+    return impl_->closing();
+}
+void FrozenStore::setClosing() {
+    impl_->setClosing();
 }
 
 FrozenStore::FrozenStore(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "common/unique_fd.h"
 #include "memory/frozen_file.h"
 #include "memory/frozen_segments.h"
 #include "memory/page.h"
@@ -42,12 +43,19 @@ struct FrozenOptions {
         4;  ///< 1 to 64 segments of 256 KiB that wait for the disk; memory for one more
     std::size_t readsUnderWay = 64;  ///< 1 to 1024; memory of 8 KiB for each
     bool allowBuffered =
-        false;  ///< through the page cache: for tests, it takes the memory that is to be saved
+        false;             ///< through the page cache: for tests, it takes the memory that is to be saved
+    std::string ledger{};  ///< file for what must outlive this process (frozen_ledger.h); empty: nothing does
     FrozenSeams seams;
 };
 
 class FrozenStore {
   public:
+    /// What a store cannot go on without, and another process is to keep open; it can neither write to the
+    /// file with it nor make us fail.
+    struct Kept {
+        UniqueFd key;
+        UniqueFd file;
+    };
     /// A record that compaction has copied. For each, under the lock of the page's entry: where the entry
     /// still is `from`, make it `to` and release(from); else release(to).
     struct Move {
@@ -75,6 +83,21 @@ class FrozenStore {
     /// in memory or has no O_DIRECT; those of FrozenCipher and IoRing; systemError. Sets up io_uring: before
     /// a seccomp filter forbids it.
     static Result<std::unique_ptr<FrozenStore>> create(FrozenOptions options);
+    /// The store of a process that is dead, from options.ledger and what was kept open. Every record that is
+    /// still wanted has to be claimed, and then endClaims(), before anything else. Errors: notAttached where
+    /// there is no ledger; notSupported where what was kept is not what it was; as create().
+    static Result<std::unique_ptr<FrozenStore>> recover(FrozenOptions options, Kept kept);
+    /// False where there can be no such record.
+    bool claim(PageNumber page, FrozenSlot slot);
+    /// What was not claimed is free; what the other one had not written is written.
+    void endClaims();
+    /// Copies of the descriptors. Error: notSupported where the key can only be here.
+    [[nodiscard]] Result<Kept> toKeep() const;
+    /// Its next process is to empty and end it.
+    [[nodiscard]] bool closing() const;
+    void setClosing();
+
+    /// What is not on the disk goes there, or stays in the ledger.
     ~FrozenStore();
     FrozenStore(const FrozenStore&) = delete;
     FrozenStore& operator=(const FrozenStore&) = delete;

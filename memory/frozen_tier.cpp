@@ -6,12 +6,22 @@
 #include <algorithm>
 #include <utility>
 
+#include "memory/status.h"
+
 namespace thermocline::memory {
 
 Result<std::unique_ptr<FrozenTier>> FrozenTier::create(FrozenTierOptions options) {
     auto store = FrozenStore::create(std::move(options.store));
     if (!store) return tl::unexpected(store.error());
     return std::unique_ptr<FrozenTier>(new FrozenTier(std::move(*store), options.age));
+}
+
+Result<std::unique_ptr<FrozenTier>> FrozenTier::recover(FrozenTierOptions options, FrozenStore::Kept kept) {
+    auto store = FrozenStore::recover(std::move(options.store), std::move(kept));
+    if (!store) return tl::unexpected(store.error());
+    std::unique_ptr<FrozenTier> tier(new FrozenTier(std::move(*store), options.age));
+    if (tier->closing()) tier->close();
+    return tier;
 }
 
 FrozenTier::FrozenTier(std::unique_ptr<FrozenStore> store, std::chrono::milliseconds age)
@@ -120,6 +130,11 @@ void FrozenTier::shut(std::string why) {
     const std::lock_guard lock(mutex_);
     shut_ = true;
     say(std::move(why));
+}
+
+void FrozenTier::close() {
+    store_->setClosing();
+    shut(std::string(fileTierBeingEmptied));
 }
 
 /// What put() met. Who has shut the tier meanwhile has the last word.

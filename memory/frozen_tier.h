@@ -43,6 +43,9 @@ class FrozenTier {
 
     /// An empty tier. Error: as FrozenStore::create().
     static Result<std::unique_ptr<FrozenTier>> create(FrozenTierOptions options);
+    /// The tier of a manager that is dead; its records are to be claimed first. Error: as
+    /// FrozenStore::recover().
+    static Result<std::unique_ptr<FrozenTier>> recover(FrozenTierOptions options, FrozenStore::Kept kept);
 
     [[nodiscard]] FrozenStore& store() { return *store_; }
     [[nodiscard]] std::chrono::milliseconds age() const { return age_; }
@@ -75,6 +78,9 @@ class FrozenTier {
     void settled();
     /// Takes no more pages from now on, and says why.
     void shut(std::string why);
+    /// It is to be emptied and ended, by us or by the next manager.
+    void close();
+    [[nodiscard]] bool closing() const { return store_->closing(); }
     /// Why it takes no more, for a person; empty where it does.
     [[nodiscard]] std::string note() const;
     /// Memory that it takes.

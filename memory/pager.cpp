@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "memory/pager.h"
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -229,10 +230,24 @@ bool Pager::load(PageNumber number, PageEntry entry, PageCodec& codec, MutablePa
     }
     const auto got = store_.get(number, entry.slot(), codec, into);
     if (got) return true;
-    counters_.lostPages.fetch_add(1, std::memory_order_relaxed);
-    spdlog::critical("page {} cannot be brought back, threads that need it wait: {}", number,
-                     got.error().message);
+    lost(number, got.error().message);
     return false;
+}
+
+/// Its bytes cannot be had. Its entry stays as it is, so nobody gets others in their place.
+void Pager::lost(PageNumber number, const std::string& why) {
+    auto note = fmt::format("page {} cannot be brought back: {}", number, why);
+    spdlog::critical("{}; threads that need it wait", note);
+    {
+        const std::lock_guard lock(lostMutex_);
+        if (lostNote_.empty()) lostNote_ = std::move(note);
+    }
+    counters_.lostPages.fetch_add(1, std::memory_order_relaxed);
+}
+
+std::string Pager::lostNote() const {
+    const std::lock_guard lock(lostMutex_);
+    return lostNote_;
 }
 
 /// Asks the agent to move `want` of a block (huge where source and mask are) into guest RAM; the pages that

@@ -21,6 +21,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <string>
 #include <vector>
 
 #include "memory/address_map.h"
@@ -89,6 +91,7 @@ class Pager {
     struct Recovered {
         std::uint64_t staged = 0;   ///< pages in the staging area
         std::uint64_t stored = 0;   ///< pages in the store
+        std::uint64_t frozen = 0;   ///< pages in the file tier
         std::uint64_t settled = 0;  ///< pages that were on their way when the manager died
         std::uint64_t lost = 0;     ///< pages that nothing holds any more; who needs one waits
     };
@@ -111,6 +114,8 @@ class Pager {
     [[nodiscard]] std::uint64_t splitBlocks() const { return splitBlocks_.load(std::memory_order_relaxed); }
     [[nodiscard]] bool registered() const { return registered_.load(std::memory_order_relaxed); }
     [[nodiscard]] const Counters& counters() const { return counters_; }
+    /// Why the first page that could not be had could not; empty where all could.
+    [[nodiscard]] std::string lostNote() const;
     /// Guest RAM, as a list of what is mapped now. (either thread, under layout())
     [[nodiscard]] const AddressMap& addresses() const { return addresses_; }
     [[nodiscard]] const PageMap& pages() const { return pages_; }
@@ -283,6 +288,7 @@ class Pager {
     void cameBack(PageNumber page, bool touched);
     [[nodiscard]] bool copyWanted() const;
     bool load(PageNumber page, PageEntry entry, PageCodec& codec, MutablePageBytes into);
+    void lost(PageNumber page, const std::string& why);
     Step dropLeftoversLocked(Worker& worker, BlockNumber block);
     Step dropLater(BlockNumber block);
     void queueDrop(Worker& worker, BlockNumber block, const BlockMask& wanted);
@@ -355,6 +361,8 @@ class Pager {
     mutable std::array<PriorityMutex, shardCount> shards_;
     std::vector<Block> blocks_;
     Counters counters_;
+    mutable std::mutex lostMutex_;
+    std::string lostNote_;                   // under lostMutex_
     std::vector<BlockNumber> blocksToDrop_;  // background thread
     std::vector<OwnDrop> ownDrops_;          // changed by the background thread alone, under layout_
     std::atomic<bool> putOff_{false};        // a fault waits for the end of a drop

@@ -15,6 +15,7 @@
 #include <ctime>
 
 #include "memory/pager.h"
+#include "memory/sequence_point.h"
 
 namespace thermocline::memory {
 
@@ -30,7 +31,7 @@ Served Pager::serveFrozen(PageNumber number, VmAddress address) {
         case FrozenTier::Start::refused:
             break;
     }
-    counters_.lostPages.fetch_add(1, std::memory_order_relaxed);
+    lost(number, "its record is not in the file tier");
     return Served::lost;
 }
 
@@ -61,12 +62,11 @@ void Pager::finishReads(const std::function<void(VmAddress)>& again) {
         const auto decoded = record ? decodeFrozen(number, *record, faultWorker_.codec, bytes)
                                     : Result<void>(tl::unexpected(record.error()));
         if (!decoded) {
-            counters_.lostPages.fetch_add(1, std::memory_order_relaxed);
-            spdlog::critical("page {} cannot be brought back, threads that need it wait: {}", number,
-                             decoded.error().message);
+            lost(number, decoded.error().message);
             return;
         }
         const auto served = populate(number, read.address, bytes);
+        sequencePoint("record-served");
         if (served == Served::done)
             (read.faultWaits ? counters_.frozenFaults : counters_.prefetchedPages)
                 .fetch_add(1, std::memory_order_relaxed);
@@ -133,10 +133,12 @@ Step Pager::freeze(BlockNumber block, std::chrono::milliseconds age) {
             const auto slot = frozen_->put(
                 number, std::span<const std::byte>(page(worker, i)).first(before[i].slot().bytes));
             if (!slot) return slot.error().code == ErrorCode::busy ? Step::retry : Step::full;
+            sequencePoint("record-put");
             // Only this thread makes pages cold: an entry that is the same has been so all the time.
             const PriorityMutex::Patient lock(shard(block));
             if (pages_.get(number) == before[i]) {
                 pages_.set(number, PageEntry::frozen(*slot));
+                sequencePoint("record-published");
                 store_.release(before[i].slot());
                 result = Step::done;
             } else {
@@ -160,13 +162,13 @@ Step Pager::thaw(BlockNumber block) {
         }
         const auto record = frozen_->store().get(number, slot, page(backgroundWorker_, 0));
         if (!record) {
-            spdlog::critical("page {} cannot be taken out of the file tier: {}", number,
-                             record.error().message);
+            lost(number, record.error().message);
             continue;
         }
         const auto cold = store_.adopt(*record);
         if (!cold) return Step::full;
         pages_.set(number, PageEntry::cold(*cold));
+        sequencePoint("thawed");
         frozen_->store().release(slot);
     }
     if (raw) frozen_->want(block);
@@ -187,6 +189,7 @@ bool Pager::tendFrozen() {
         const PriorityMutex::Patient lock(shard(blockOf(number)));
         const bool same = pages_.get(number) == PageEntry::frozen(from);
         if (same) pages_.set(number, PageEntry::frozen(to));
+        sequencePoint("record-moved");
         frozen_->store().release(same ? from : to);
     }
     return wanted;

@@ -20,6 +20,7 @@
 // Dying in here is harmless likewise: each entry becomes what is true, by a single store, and a slot is given
 // up only when no entry points to it.
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/mman.h>
 
@@ -61,7 +62,7 @@ Result<Pager::Recovered> Pager::recover() {
         }
         if (frozen_ == nullptr && pages_.count(PageState::frozen) > 0)
             return fail(ErrorCode::notSupported,
-                        "pages in the file tier are lost with the key of the manager that died");
+                        fmt::format("{} pages are in the file tier", pages_.count(PageState::frozen)));
     }
     claimSlots(found);
     sequencePoint("recovery-claimed");
@@ -76,6 +77,7 @@ Result<Pager::Recovered> Pager::recover() {
     guest_.wake(allAddresses);
     found.staged = pages_.count(PageState::staged);
     found.stored = pages_.count(PageState::cold) + pages_.count(PageState::filled);
+    found.frozen = pages_.count(PageState::frozen);
     return found;
 }
 
@@ -168,23 +170,24 @@ void Pager::settle(BlockNumber block, const BlockMask& inGuest, const BlockMask&
 
 /// Takes the slots that entries point to. Those of cold pages first: of them there is no other copy. Two
 /// pages whose entries point to the same slot: one gave it up just before the manager died, and is in guest
-/// RAM or absent by now (its entry would have said so next), or it was a copy.
+/// RAM or absent by now (its entry would have said so next), or it was a copy. Likewise in the file tier.
 void Pager::claimSlots(Recovered& found) {
     const auto last = firstPageOf(pages_.blocks());
+    const auto lose = [&](PageNumber number) {
+        ++found.lost;
+        lost(number, "it is nowhere, or its place in the store is another one's");
+        pages_.set(number, PageEntry::cold({}));
+    };
     for (PageNumber number = 0; number < last; ++number) {
         const auto entry = pages_.get(number);
+        if (entry.state() == PageState::frozen && !frozen_->store().claim(number, entry.frozenSlot()))
+            lose(number);
         if (entry.state() != PageState::cold) continue;
         // They may be in LZ4: looked at when it is quiet.
         auto& loose = blocks_[blockOf(number)].loose;
         if (!loose) looseBlocks_.fetch_add(1, std::memory_order_relaxed);
         loose = true;
-        if (store_.claim(entry.slot())) continue;
-        ++found.lost;
-        spdlog::critical(
-            "page {} is nowhere, or its place in the store is another one's; threads that need "
-            "it wait",
-            number);
-        pages_.set(number, PageEntry::cold({}));
+        if (!store_.claim(entry.slot())) lose(number);
     }
     for (PageNumber number = 0; number < last; ++number) {
         const auto entry = pages_.get(number);
@@ -195,6 +198,7 @@ void Pager::claimSlots(Recovered& found) {
             pages_.set(number, entry.withSlot({}));
     }
     store_.endClaims();
+    if (frozen_ != nullptr) frozen_->store().endClaims();
 }
 
 }  // namespace thermocline::memory

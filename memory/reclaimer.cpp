@@ -94,7 +94,7 @@ void Reclaimer::setProactive(std::optional<ProactivePolicy::Settings> settings) 
 }
 
 void Reclaimer::closeFileTier() {
-    frozen_->shut(std::string(fileTierBeingEmptied));
+    frozen_->close();
     {
         const std::lock_guard lock(mutex_);
         closeTier_ = true;

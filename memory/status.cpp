@@ -35,6 +35,8 @@ void eachField(Visit&& visit, S& s) {
     visit("cold_faults", s.coldFaults);
     visit("frozen_faults", s.frozenFaults);
     visit("zero_faults", s.zeroFaults);
+    visit("lost_pages", s.lostPages);
+    visit("lost_note", s.lostNote);
     visit("evicted_pages", s.evictedPages);
     visit("prefetched_pages", s.prefetchedPages);
     visit("proactive_max_stall", s.proactiveMaxStall);
@@ -52,7 +54,7 @@ bool addedLater(std::string_view field) {
     constexpr std::string_view fields[] = {
         "prefetched_pages", "proactive_max_stall", "min_resident_bytes", "frozen_bytes",
         "file_bytes",       "file_tier",           "frozen_faults",      "policy",
-        "policy_note"};
+        "policy_note",      "lost_pages",          "lost_note"};
     return std::find(std::begin(fields), std::end(fields), field) != std::end(fields);
 }
 

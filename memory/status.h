@@ -42,6 +42,8 @@ struct Status {
     std::uint64_t coldFaults = 0;     ///< ... on cold pages
     std::uint64_t frozenFaults = 0;   ///< ... on frozen pages
     std::uint64_t zeroFaults = 0;     ///< ... on pages never touched or given back by the guest
+    std::uint64_t lostPages = 0;      ///< times that a page could not be had; who needs it waits
+    std::string lostNote;             ///< why, of the first one; empty where there is none
     std::uint64_t evictedPages = 0;   ///< 4 KiB pages made cold
     std::uint64_t stallNanoseconds = 0;  ///< time in which at least one fault was being served
     std::uint64_t prefetchedPages = 0;   ///< 4 KiB pages brought back unasked, with a fault nearby

@@ -23,11 +23,52 @@ thermocline_lane* laneAt(thermocline_lane* first, std::size_t lane) {
                                                lane * THERMOCLINE_LANE_BYTES);
 }
 
+FrozenTierOptions tierOptions(const VmMemory::Options& options) {
+    auto tier = options.frozen.value_or(FrozenTierOptions{});
+    tier.store.ledger = options.stateDirectory + "/" + frozenLedgerFileName;
+    return tier;
+}
+
 /// None where none is wanted, or where it cannot be made: `without` then says why.
 std::unique_ptr<FrozenTier> fileTier(const VmMemory::Options& options, std::string& without) {
     if (!options.frozen) return nullptr;
-    auto tier = FrozenTier::create(*options.frozen);
+    auto tier = FrozenTier::create(tierOptions(options));
     if (tier) return std::move(*tier);
+    without = "not in use: " + tier.error().message;
+    spdlog::warn("the file tier is {}", without);
+    return nullptr;
+}
+
+/// What the VM's process is to keep open, so that the tier outlives us. Nothing where no manager could go on.
+std::vector<UniqueFd> toKeep(FrozenTier* tier, Mechanism mechanism) {
+    std::vector<UniqueFd> keep;
+    if (tier == nullptr || mechanism != Mechanism::move) return keep;
+    auto kept = tier->store().toKeep();
+    if (kept) {
+        keep.push_back(std::move(kept->key));
+        keep.push_back(std::move(kept->file));
+    } else {
+        spdlog::warn("what is in the file tier will be lost if this manager is killed: {}",
+                     kept.error().message);
+    }
+    return keep;
+}
+
+/// The tier of the manager that died. None where it had none, or where it cannot be had: `without` then says
+/// why.
+std::unique_ptr<FrozenTier> recoveredTier(const VmMemory::Options& options, std::vector<UniqueFd> kept,
+                                          std::string& without) {
+    auto wanted = tierOptions(options);
+    // Only what is there counts.
+    if (!options.frozen) wanted.store.maxFileBytes = UINT64_MAX / 4;
+    kept.resize(2);
+    auto tier = FrozenTier::recover(wanted, {std::move(kept[0]), std::move(kept[1])});
+    if (tier) {
+        if (!options.frozen && !(*tier)->closing())
+            (*tier)->shut("thermoclined was started without --file-tier-dir");
+        return std::move(*tier);
+    }
+    if (tier.error().code == ErrorCode::notAttached && !options.frozen) return nullptr;
     without = "not in use: " + tier.error().message;
     spdlog::warn("the file tier is {}", without);
     return nullptr;
@@ -70,10 +111,7 @@ Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
     const auto arena = options.stateDirectory + "/" + arenaFileName;
     const auto map = options.stateDirectory + "/" + pageMapFileName;
     const auto events = options.stateDirectory + "/" + eventJournalFileName;
-    const auto removeFiles = [&] {
-        for (const auto& file : {arena, map, events})
-            ::unlink(file.c_str());
-    };
+    const auto removeFiles = [directory = options.stateDirectory] { removeStoreFiles(directory); };
     auto pages = PageMap::create(map, addresses.blocks());
     if (!pages) return tl::unexpected(pages.error());
     auto store = ColdStore::create(arena, addresses.blocks() * blockBytes);
@@ -88,12 +126,21 @@ Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
     }
     std::string withoutTier;
     auto frozen = fileTier(options, withoutTier);
+    auto keeping = toKeep(frozen.get(), options.mechanism);
+    std::vector<int> keep;
+    for (const auto& fd : keeping)
+        keep.push_back(fd.get());
     auto attachment = memory::attach(options.pid, options.guestRam, addresses.blocks(), options.mechanism,
-                                     options.userfaultfdDevice);
+                                     keep, options.userfaultfdDevice);
+    keeping.clear();
     if (!attachment) {
         removeFiles();
         return tl::unexpected(attachment.error());
     }
+    if (attachment->footprint.kept.size() < keep.size())
+        spdlog::warn(
+            "what is in the file tier will be lost if this manager is killed: the VM's process may not "
+            "keep it open (a security module, such as AppArmor or SELinux, refused?)");
     void* lanes = ::mmap(nullptr, laneCount * THERMOCLINE_LANE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
                          attachment->control.get(), 0);
     if (lanes == MAP_FAILED) {
@@ -144,8 +191,7 @@ Result<std::unique_ptr<VmMemory>> VmMemory::recover(Options options, const Footp
     options.guestRam = footprint.guestRam;
     options.mechanism = footprint.mechanism;
     std::string withoutTier;
-    std::unique_ptr<FrozenTier> frozen;
-    if (pages->count(PageState::frozen) == 0) frozen = fileTier(options, withoutTier);
+    auto frozen = recoveredTier(options, std::move(attachment->kept), withoutTier);
     std::unique_ptr<VmMemory> vm(new VmMemory(
         std::move(options), std::move(*attachment), std::move(addresses), std::move(*pages),
         std::move(*journal), std::move(*store), std::move(frozen), static_cast<thermocline_lane*>(lanes)));
@@ -155,11 +201,25 @@ Result<std::unique_ptr<VmMemory>> VmMemory::recover(Options options, const Footp
     return vm;
 }
 
+Result<void> VmMemory::dismiss(Options options, const Footprint& footprint) {
+    const auto vm = recover(std::move(options), footprint);
+    if (!vm) return tl::unexpected(vm.error());
+    if ((*vm)->pager_.registered())
+        return fail(ErrorCode::busy, "pages of the VM may be away, which a manager has to bring back first");
+    (*vm)->keepFiles_ = false;
+    return (*vm)->detach();
+}
+
 Result<void> VmMemory::takeOver() {
     const auto found = pager_.recover();
+    if (!found && found.error().code == ErrorCode::notSupported && !withoutTier_.empty())
+        return fail(ErrorCode::notSupported,
+                    fmt::format("{}, which is {}", found.error().message, withoutTier_));
     if (!found) return tl::unexpected(found.error());
-    spdlog::info("recovered: {} pages staged, {} in the store, {} that were on their way, {} lost",
-                 found->staged, found->stored, found->settled, found->lost);
+    spdlog::info(
+        "recovered: {} pages staged, {} in the store, {} in the file tier, {} that were on their way, {} "
+        "lost",
+        found->staged, found->stored, found->frozen, found->settled, found->lost);
     return {};
 }
 
@@ -216,6 +276,7 @@ void VmMemory::start() {
     faults_ =
         std::make_unique<FaultHandler>(pager_, guest_, budget_, attachment_.process.get(), std::move(hooks));
     if (policy_) policy_->start();
+    if (frozen_ && frozen_->closing()) reclaimer_->closeFileTier();
 }
 
 VmMemory::~VmMemory() {
@@ -225,12 +286,15 @@ VmMemory::~VmMemory() {
     if (reclaimer_) reclaimer_->stop();
     if (faults_) faults_->stop();
     ::munmap(lanes_, laneCount * THERMOCLINE_LANE_BYTES);
-    if (!keepFiles_) removeFiles();
+    if (keepFiles_) return;
+    removeStoreFiles(options_.stateDirectory);
+    // The VM's process may live, and has the key and the file.
+    if (frozen_) (void)frozen_->store().killSwitch();
 }
 
-void VmMemory::removeFiles() {
-    for (const char* name : {eventJournalFileName, arenaFileName, pageMapFileName})
-        ::unlink((options_.stateDirectory + "/" + name).c_str());
+void removeStoreFiles(const std::string& directory) {
+    for (const char* name : storeFileNames)
+        ::unlink((directory + "/" + name).c_str());
 }
 
 bool VmMemory::processEnded() const {
@@ -345,6 +409,8 @@ Status VmMemory::status() const {
     status.coldFaults = counters.coldFaults;
     status.frozenFaults = counters.frozenFaults;
     status.zeroFaults = counters.zeroFaults;
+    status.lostPages = counters.lostPages;
+    status.lostNote = pager_.lostNote();
     status.evictedPages = counters.evictedPages;
     status.prefetchedPages = counters.prefetchedPages;
     if (const auto proactive = reclaimer_ ? reclaimer_->proactive() : std::nullopt) {

@@ -33,6 +33,11 @@ namespace thermocline::memory {
 inline constexpr const char* arenaFileName = "arena";
 inline constexpr const char* pageMapFileName = "pagemap";
 inline constexpr const char* eventJournalFileName = "events";
+inline constexpr const char* frozenLedgerFileName = "frozen";
+/// All of them; without the first there is nothing to recover.
+inline constexpr std::array storeFileNames{eventJournalFileName, arenaFileName, pageMapFileName,
+                                           frozenLedgerFileName};
+void removeStoreFiles(const std::string& directory);
 
 class VmMemory {
   public:
@@ -60,6 +65,9 @@ class VmMemory {
     /// notAttached where it died at the end of a detach: all pages are back, and cure() is all that is left;
     /// notSupported, systemError.
     static Result<std::unique_ptr<VmMemory>> recover(Options options, const Footprint& footprint);
+    /// Sends the agents of such a manager away, where it died before any page was away; the rest is for
+    /// cure(). Error: as recover(); busy where pages may be away, and nothing is changed.
+    static Result<void> dismiss(Options options, const Footprint& footprint);
     /// Stops managing at once, wherever pages are: for when the process has ended. A living VM is to be
     /// detach()ed first.
     ~VmMemory();
@@ -95,7 +103,6 @@ class VmMemory {
     [[nodiscard]] bool processEnded() const;
     [[nodiscard]] std::uint64_t populatedBytes() const;
     [[nodiscard]] Result<void> takeOver();
-    void removeFiles();
     void tellPolicy(PageNumber page, PageState before);
     [[nodiscard]] PolicyView policyView();
     [[nodiscard]] thermocline_policy_statistics policyStatistics() const;

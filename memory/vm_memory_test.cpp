@@ -515,12 +515,12 @@ TEST(Attach, failsWithoutATraceWhereTheDeviceIsMissing) {
     SubjectProcess subject(16 * mib, false);
     const Anatomy before(subject.pid());
     const auto attached =
-        attach(subject.pid(), subject.guestRam(), 8, Mechanism::move, "/nonexistent/userfaultfd");
+        attach(subject.pid(), subject.guestRam(), 8, Mechanism::move, {}, "/nonexistent/userfaultfd");
     ASSERT_FALSE(attached);
     EXPECT_EQ(attached.error().code, ErrorCode::notSupported);
     EXPECT_NE(attached.error().message.find("/nonexistent/userfaultfd"), std::string::npos);
     // A device that is something else: the process is entered, and left as it was.
-    const auto wrong = attach(subject.pid(), subject.guestRam(), 8, Mechanism::move, "/dev/null");
+    const auto wrong = attach(subject.pid(), subject.guestRam(), 8, Mechanism::move, {}, "/dev/null");
     ASSERT_FALSE(wrong);
     EXPECT_NE(wrong.error().message.find("USERFAULTFD_IOC_NEW"), std::string::npos) << wrong.error().message;
     const Anatomy after(subject.pid());

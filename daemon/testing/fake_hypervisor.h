@@ -16,6 +16,11 @@ class FakeHypervisor : public Hypervisor {
                        std::function<void(Result<void>)> done) override {
         writes.push_back({uuid, std::move(element), std::move(done)});
     }
+    void suspend(const std::string& uuid, std::function<void(Result<void>)> done) override {
+        suspended.push_back(uuid);
+        done({});
+    }
+    std::vector<std::string> suspended;
     struct Write {
         std::string uuid;
         std::optional<std::string> element;

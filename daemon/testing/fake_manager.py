@@ -11,6 +11,7 @@ What it is to do is taken from the environment variable FAKE_MANAGER, words sepa
   lingers       does not end when it should          mute           answers no request at all
   recover-dies  `run --recover` ends without a word  recover-refuses  it answers NotSupported
   recover-cured `run --recover` answers NotAttached  recover-late  it answers Busy
+  loses         a page cannot be had
 """
 import json
 import os
@@ -31,7 +32,8 @@ def option(name):
 def status(pid):
     frozen = {"frozen_bytes": 8 * MIB, "file_bytes": 4 * MIB, "file_tier": "open", "frozen_faults": 7}
     policy = {"policy": "clock", "policy_note": 'policy "p" is switched off'} if "--policy" in sys.argv else {}
-    return (frozen if "--file-tier-dir" in sys.argv else {}) | policy | {
+    lost = {"lost_pages": 1, "lost_note": "page 7 cannot be brought back: damaged"} if "loses" in WORDS else {}
+    return lost | (frozen if "--file-tier-dir" in sys.argv else {}) | policy | {
         "pid": pid, "state": "attached", "mechanism": "move", "memory_bytes": 512 * MIB,
         "resident_bytes": 512 * MIB, "staged_bytes": 0, "cold_bytes": 0, "store_bytes": 0, "metadata_bytes": MIB,
         "used_bytes": 513 * MIB, "limit_bytes": 0, "limit_met": True, "limit_note": "", "faults": 0,

@@ -58,9 +58,9 @@ Result<void> writePrivateFile(const std::string& path, const std::string& text) 
 }
 
 void removeStateFiles(const std::string& directory) {
-    for (const char* name : {socketFileName, attachmentFileName, memory::arenaFileName,
-                             memory::pageMapFileName, memory::eventJournalFileName})
+    for (const char* name : {socketFileName, attachmentFileName})
         ::unlink((directory + "/" + name).c_str());
+    memory::removeStoreFiles(directory);
 }
 
 std::optional<memory::FrozenTierOptions> fileTier(const Arguments& arguments, std::uint64_t ramBytes) {
@@ -220,6 +220,12 @@ int cure(const Arguments& arguments) {
         spdlog::error("{} is about process {}, not {}", path, footprint->pid, arguments.pid);
         return 1;
     }
+    // A manager that died of something before it took a page out has told nobody to leave. Where another end
+    // was found, that is what cure() says.
+    memory::VmMemory::Options options;
+    options.pid = arguments.pid;
+    options.stateDirectory = arguments.stateDirectory;
+    (void)memory::VmMemory::dismiss(std::move(options), *footprint);
     const auto cured = memory::cure(*footprint);
     if (!cured && cured.error().code != ErrorCode::processGone &&
         cured.error().code != ErrorCode::notAttached) {

@@ -35,6 +35,11 @@ class Vm {
         : subject_(ramMib * mib, huge, {"-m", std::to_string(ramMib)}) {
         EXPECT_EQ(subject_.command("fill 1 " + fill), "ok");
     }
+    /// For all managers from now on; beside the tests, so on a disk.
+    void useFileTier() {
+        options_ = {"--file-tier-dir", std::filesystem::current_path(), "--file-tier-age", "0"};
+    }
+    void useNoFileTier() { options_.clear(); }
     void attach(const std::string& killAt = {}) {
         const auto ready = start(killAt, {});
         ASSERT_TRUE(ready.is_object() && ready.at("ok").get<bool>()) << ready;
@@ -101,13 +106,16 @@ class Vm {
   private:
     nlohmann::json start(const std::string& killAt, const std::vector<std::string>& more) {
         if (!killAt.empty()) ::setenv("THERMOCLINE_KILL_AT", killAt.c_str(), 1);
-        auto ready = manager_.start(subject_.pid(), more);
+        auto arguments = options_;
+        arguments.insert(arguments.end(), more.begin(), more.end());
+        auto ready = manager_.start(subject_.pid(), arguments);
         ::unsetenv("THERMOCLINE_KILL_AT");
         return ready;
     }
 
     SubjectProcess subject_;
     ManagerChild manager_{true};
+    std::vector<std::string> options_;
 };
 
 struct Point {
@@ -115,13 +123,15 @@ struct Point {
     int pass;
     bool huge;
     bool calm = false;  ///< nothing splits huge pages before
+    bool tier = false;  ///< with a file tier
 };
 
 class KilledAt : public ::testing::TestWithParam<Point> {};
 
 TEST_P(KilledAt, anotherManagerGoesOnAndNoByteIsWrong) {
-    const auto& [point, pass, huge, calm] = GetParam();
+    const auto& [point, pass, huge, calm, tier] = GetParam();
     Vm vm(huge, calm ? "plain" : "mixed");  // whole blocks go to the store where all of it compresses
+    if (tier) vm.useFileTier();
     const Anatomy before(vm.subject().pid());
     vm.attach(fmt::format("{}:{}", point, pass));
     if (!calm) {
@@ -161,7 +171,13 @@ INSTANTIATE_TEST_SUITE_P(
         Point{"brought-back", 60, true}, Point{"fresh-filled", 1, true, true}, Point{"slot-copied", 5, false},
         Point{"slot-moved", 20, true}, Point{"tightened", 5, false}, Point{"event-read", 1, false},
         Point{"event-read", 30, true}, Point{"event-applied", 1, true}, Point{"event-applied", 30, false},
-        Point{"limit-changed", 4, false}),
+        Point{"limit-changed", 4, false}, Point{"segment-opened", 1, false, false, true},
+        Point{"segment-opened", 20, true, false, true}, Point{"record-put", 1, false, false, true},
+        Point{"record-put", 900, true, false, true}, Point{"record-published", 1, true, false, true},
+        Point{"record-published", 1500, false, false, true}, Point{"segment-written", 1, true, false, true},
+        Point{"segment-written", 15, false, false, true}, Point{"record-served", 1, false, false, true},
+        Point{"record-served", 700, true, false, true}, Point{"record-moved", 1, false, false, true},
+        Point{"record-moved", 30, true, false, true}),
     [](const auto& test) {
         std::string name =
             fmt::format("{}_{}_{}", test.param.name, test.param.pass, test.param.huge ? "huge" : "small");
@@ -204,6 +220,71 @@ TEST(Recovery, aBlockThatWasBeingMadeIsNobodysZeros) {
 }
 
 /// The address map and the events that change it outlive the manager.
+/// All that the file tier has: on the disk, in buffers, and what does not compress.
+TEST(Recovery, whatIsInTheFileTierIsThereAfterwards) {
+    Vm vm(false);
+    vm.useFileTier();
+    const Anatomy before(vm.subject().pid());
+    vm.attach();
+    for (int life = 0; life < 4; ++life) {
+        ASSERT_TRUE(vm.setLimit((16 + 4 * static_cast<std::uint64_t>(life)) * mib));
+        const auto then = vm.await([](const Status& now) { return now.frozenBytes > 24 * mib; });
+        EXPECT_EQ(then.fileTier, "open");
+        vm.kill();
+        vm.mustRecover();
+        const auto now = vm.status().value();
+        EXPECT_EQ(now.fileTier, "open");
+        EXPECT_GT(now.frozenBytes, 20 * mib);
+        EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+        EXPECT_GT(vm.status()->frozenFaults, 0U);
+        EXPECT_EQ(vm.subject().command("write 0 4096"), "ok");
+    }
+    vm.detachAndCure();
+    EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+    EXPECT_EQ(Anatomy(vm.subject().pid()), before);
+}
+
+/// Whatever it was at when it was killed, the next one ends it.
+TEST(Recovery, aFileTierThatWasBeingClosedIsClosed) {
+    for (const char* point : {"thawed:1", "thawed:200"}) {
+        SCOPED_TRACE(point);
+        Vm vm(false);
+        vm.useFileTier();
+        vm.attach(point);
+        ASSERT_TRUE(vm.setLimit(32 * mib));
+        vm.await([](const Status& now) { return now.frozenBytes > 16 * mib; });
+        (void)vm.manager().tryCall({{"id", 3}, {"method", "close-file-tier"}});
+        ASSERT_EQ(vm.manager().exitCode(), -SIGKILL);
+        vm.mustRecover();
+        vm.await([](const Status& now) { return now.fileTier == "switched off"; });
+        EXPECT_EQ(vm.status()->frozenBytes, 0U);
+        vm.kill();
+        vm.mustRecover();
+        vm.await([](const Status& now) { return now.fileTier == "switched off"; });
+        EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+        ASSERT_TRUE(vm.setLimit(0));
+        vm.detachAndCure();
+        EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+    }
+}
+
+TEST(Recovery, aFileTierIsReadWhereNoneIsWantedAnyMore) {
+    Vm vm(false);
+    vm.useFileTier();
+    vm.attach();
+    ASSERT_TRUE(vm.setLimit(24 * mib));
+    vm.await([](const Status& now) { return now.frozenBytes > 16 * mib; });
+    vm.kill();
+    vm.useNoFileTier();
+    vm.mustRecover();
+    EXPECT_NE(vm.status()->fileTier.find("without --file-tier-dir"), std::string::npos);
+    EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+    ASSERT_TRUE(vm.setLimit(0));
+    vm.await([](const Status& now) { return now.frozenBytes == 0; });
+    vm.detachAndCure();
+    EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+}
+
 TEST(Recovery, memoryThatIsRemappedAndUnmappedIsFollowed) {
     for (const char* point : {"event-read:1", "event-applied:1"}) {
         for (const char* what : {"remap", "unmap 1000 3000", "discard 100 9000"}) {
@@ -260,6 +341,29 @@ TEST(Recovery, whatADetachHadBroughtBackStaysThere) {
         EXPECT_EQ(before.descriptors, after.descriptors);
         EXPECT_EQ(before.mappings, after.mappings);
     }
+}
+
+/// Nobody has told its agents to leave; a cure does, where that loses nothing.
+TEST(Recovery, aManagerThatDiedBeforeItTookAPageIsCured) {
+    Vm vm(false);
+    vm.useFileTier();
+    const Anatomy before(vm.subject().pid());
+    vm.attach();
+    vm.kill();
+    vm.cure();
+    EXPECT_EQ(Anatomy(vm.subject().pid()), before);
+    EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+
+    vm.attach();
+    ASSERT_TRUE(vm.setLimit(24 * mib));
+    vm.await([](const Status& now) { return now.coldBytes + now.frozenBytes > 10 * mib; });
+    vm.kill();
+    EXPECT_EQ(ManagerChild::run({"cure", "--pid", std::to_string(vm.subject().pid()), "--state-dir",
+                                 vm.manager().directory()}),
+              1)
+        << "pages are away";
+    vm.mustRecover();
+    EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
 }
 
 TEST(Recovery, isRefusedWhileAManagerLivesAndWhereNothingIsLeft) {

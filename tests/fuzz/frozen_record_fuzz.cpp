@@ -11,7 +11,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     using namespace thermocline::memory;
-    static const auto cipher = std::move(FrozenCipher::create().value());
+    static const auto cipher = std::move(FrozenCipher::create(FrozenKey::draw().value()).value());
     static std::uint64_t serial = 0;  // no nonce comes twice
     thermocline::fuzz::Input input(data, size);
     FrozenIdentity identity{input.number(4), input.number(4), ++serial};

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kills over a Linux guest that verifies and rewrites its memory on all vCPUs: of the manager, of thermoclined, of both. A
-pause is the time from a kill to a manager that serves again: as long as that waits, at most, what the guest wants back."""
+"""Kills over a Linux guest that verifies and rewrites its memory on all vCPUs: of the manager, of thermoclined, of both,
+with a file tier, and libvirtd restarts now and then. A pause is the time from a kill to a manager that serves again: as long as that waits, at most, what the guest wants back."""
 
 import random
+import sys
+import tempfile
 import time
 from pathlib import Path
 
 from system.thermocline import Thermocline
 from testbed.guest_channel import GuestError
+from testbed.paths import BUILD
 from testbed.sizes import MIB
 from testbed.testbed import Testbed
 
@@ -15,6 +18,8 @@ RAM = 256 * MIB
 FILLED = 128 * MIB
 LIMITS = (100 * MIB, 112 * MIB, 128 * MIB, 160 * MIB)
 KILLS_PER_VERIFY = 50
+KILLS_PER_LIBVIRTD = 10
+REMARKABLE_SECONDS = 5
 
 
 class GuestCampaign:
@@ -24,15 +29,21 @@ class GuestCampaign:
         self._random = random.Random(options.seed)
 
     def run(self):
-        with Testbed() as testbed, testbed.guest("kills", RAM) as guest:
+        # The checkout is on a disk.
+        with Testbed() as testbed, testbed.guest("kills", RAM) as guest, \
+                tempfile.TemporaryDirectory(prefix="kills-", dir=BUILD) as disk:
             guest.start()
             guest.fill(FILLED, seed=self._random.randint(1, 1000))
-            with Thermocline(testbed, say=lambda _text: None) as thermocline:
+            with Thermocline(testbed, start=False, say=lambda _text: None) as thermocline:
+                thermocline.daemon.options = ["--file-tier-dir", disk, "--file-tier-age", "1"]
+                thermocline.start()
                 domain = thermocline.attached(guest, limit=LIMITS[1])
                 try:
                     guest.spin(threads=2)
                     while self._outcome.kills < self._kills:
                         domain = self._kill(thermocline, guest, domain)
+                        if self._outcome.kills % KILLS_PER_LIBVIRTD == 0:
+                            self._restart_libvirtd(testbed.services, thermocline)
                         if self._outcome.kills % KILLS_PER_VERIFY == 0:
                             guest.stop_spinning()
                             guest.verify()
@@ -69,9 +80,21 @@ class GuestCampaign:
                         and (what == "daemon" or self._manager(thermocline, guest) not in (None, manager)))
         self._outcome.killed(what)
         if what != "daemon":
-            self._outcome.paused((time.monotonic() - killed) * 1e6)
+            pause = time.monotonic() - killed
+            self._outcome.paused(pause * 1e6)
+            if pause > REMARKABLE_SECONDS:
+                print(f"a pause of {pause:.1f} s after a kill of {what}:\n{thermocline.daemon.log_tail(40)}", file=sys.stderr)
         guest.channel.request("progress")
         return domain
+
+    def _restart_libvirtd(self, services, thermocline):
+        if not services.owns_libvirtd:
+            return
+        services.stop_libvirtd()
+        time.sleep(self._random.uniform(0, 0.5))
+        services.start_libvirtd()
+        thermocline.client.wait_for_manager_property("HypervisorState", "connected")
+        self._outcome.where["libvirtd restarts"] += 1
 
     @staticmethod
     def _manager(thermocline, guest):

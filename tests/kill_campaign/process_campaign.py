@@ -30,6 +30,10 @@ POINTS = (
     ("slot-copied", 300), ("slot-moved", 300), ("tightened", 300), ("event-read", 60), ("event-applied", 60),
     ("limit-changed", 4),
 )
+POINTS_OF_TIER = (
+    ("segment-opened", 40), ("record-put", 4000), ("record-published", 4000), ("segment-written", 40),
+    ("record-served", 1000), ("record-moved", 100),
+)
 POINTS_OF_RECOVERY = ("recovery-replayed", "recovery-half-settled", "recovery-claimed")
 
 
@@ -62,10 +66,11 @@ class Subject:
 
 
 class Manager:
-    """One after the other on one subject."""
+    """One after the other on one subject; with a file tier, where there is a directory for it."""
 
-    def __init__(self, subject):
+    def __init__(self, subject, tier=None):
         self._subject = subject
+        self._options = ["--file-tier-dir", str(tier), "--file-tier-age", "0"] if tier else []
         self._directory = tempfile.mkdtemp(prefix="thermocline-kills-", dir="/dev/shm")
         self._process = None
         self._socket = None
@@ -77,7 +82,7 @@ class Manager:
         environment = dict(os.environ, **({"THERMOCLINE_KILL_AT": kill_at} if kill_at else {}))
         self._process = subprocess.Popen(
             [BUILD / "release/memory/manager/thermocline-manager-to-kill", "run", "--pid", str(self._subject.pid), "--state-dir",
-             self._directory, "--name", "subject", "--ready-fd", str(theirs), *(["--recover"] if recover else [])],
+             self._directory, "--name", "subject", "--ready-fd", str(theirs), *(["--recover"] if recover else []), *self._options],
             pass_fds=[theirs], env=environment, stderr=self._log)
         os.close(theirs)
         return os.fdopen(ours)
@@ -134,13 +139,16 @@ class ProcessCampaign:
         self._kills = options.kills
         self._outcome = outcome
         self._random = random.Random(options.seed)
+        self._tier = None
 
     def run(self):
         subjects = 0
         while self._outcome.kills < self._kills and self._outcome.bytes_wrong == 0:
             subjects += 1
             subject = Subject(subjects)
-            manager = Manager(subject)
+            # On a disk, which the checkout is.
+            self._tier = BUILD if subjects % 3 else None
+            manager = Manager(subject, self._tier)
             try:
                 self._kill_over(subject, manager)
             finally:
@@ -184,7 +192,7 @@ class ProcessCampaign:
         """Where it was killed."""
         point = None
         if self._random.random() < 0.6:
-            name, most = self._random.choice(POINTS)
+            name, most = self._random.choice((*POINTS, *POINTS_OF_TIER) if self._tier else POINTS)
             # The first times as often as all later ones.
             point = (name, max(1, int(most ** self._random.random())))
         try:

@@ -2,11 +2,16 @@
 """Managers and thermoclined die by SIGKILL while a guest verifies its memory under a limit; it goes on, with every byte
 right."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from testbed.paths import BUILD
 from testbed.sizes import MIB
+
+from .qemu_state import QemuState, require_unchanged
 
 
 @pytest.fixture
@@ -77,3 +82,31 @@ def test_thermoclined_is_killed_while_a_manager_recovers(thermocline, busy):
     domain = thermocline.domain(guest)
     goes_on(thermocline, guest, domain, manager)
     ends_well(thermocline, guest, domain)
+
+
+def test_what_is_in_the_file_tier_outlives_manager_and_thermoclined(thermocline_with, guest):
+    with tempfile.TemporaryDirectory(prefix="file-tier-", dir=BUILD) as disk:  # the checkout is on a disk
+        thermocline = thermocline_with("--file-tier-dir", disk, "--file-tier-age", "1")
+        guest.fill(160 * MIB, seed=96)
+        before = QemuState.of(guest)
+        domain = thermocline.attached(guest, limit=112 * MIB)
+        for round_ in range(2):
+            domain.wait_for("memory in the file", lambda now: now["FrozenBytes"] > 24 * MIB, seconds=90)
+            (manager,) = managers_of(thermocline, guest)
+            thermocline.daemon.kill()
+            thermocline.kill_manager(manager)
+            # The file has no name: only what the VM's process holds open keeps it, and it cannot write there.
+            assert os.listdir(disk) == []
+            kept = [entry for entry in Path(f"/proc/{guest.pid}/fd").iterdir() if os.readlink(entry).startswith(disk)]
+            assert len(kept) == 1
+            flags = Path(f"/proc/{guest.pid}/fdinfo/{kept[0].name}").read_text().split("flags:\t")[1].split()[0]
+            assert int(flags, 8) & os.O_ACCMODE == os.O_RDONLY
+            thermocline.start()
+            domain = thermocline.domain(guest)
+            figures = domain.wait_for_state("attached")
+            assert figures["FileTier"] == "open" and figures["FrozenBytes"] > 8 * MIB and figures["LostPages"] == 0
+            guest.verify()
+            domain.wait_for(f"faults from the file in round {round_}", lambda now: now["FrozenFaults"] > 0)
+        domain.detach()
+        guest.verify()
+        require_unchanged(guest, before)

@@ -89,7 +89,8 @@ class Client:
             while self.manager_property(name) != value:
                 if deadline.over:
                     raise TestbedError(f"thermoclined: {name} does not become {value} within {seconds:.0f} s")
-                iterate(deadline)
+                # GLib drops signals of a name whose new owner it has not heard of yet.
+                iterate(Deadline(min(0.2, deadline.remaining)))
         finally:
             self.connection.signal_unsubscribe(subscription)
 

@@ -47,18 +47,17 @@ class ThermoclineDaemon:
     def start(self, seconds=30.0):
         """Returns a client once the daemon owns its name on the bus."""
         client = Client(self.bus_address)
-        owner = [None]  # of the name: None until the bus has said it, "" for nobody
+        # The bus notices a moment later that the last one was killed.
+        wait_until("the name on the bus is free", lambda: not client.has_owner())
+        owners = []
+        # One queue for both: the answer to the watch's first question and later changes.
         watch = Gio.bus_watch_name_on_connection(
             client.connection, BUS_NAME, Gio.BusNameWatcherFlags.NONE,
-            lambda _connection, _name, unique: owner.__setitem__(0, unique),
-            lambda _connection, _name: owner.__setitem__(0, ""))
+            lambda _connection, _name, owner: owners.append(owner), None)
+        self.launch()
         deadline = Deadline(seconds)
         try:
-            # The bus may take a predecessor that was killed for alive until it has read the end of its connection.
-            while owner[0] != "" and not deadline.over:
-                iterate(Deadline(min(0.1, deadline.remaining)))
-            self.launch()
-            while not owner[0]:
+            while not owners:
                 if not self.process.running or deadline.over:
                     raise TestbedError(f"thermoclined does not start; it says:\n{self.log_tail()}")
                 iterate(Deadline(min(0.1, deadline.remaining)))
@@ -111,4 +110,4 @@ class ThermoclineDaemon:
             left = self.managers()
             for pid in left:
                 OwnedProcess(pid, "thermocline-manager").end()
-            raise TestbedError(f"managers outlived their VMs: {left}\n{self.log_tail()}") from None
+            raise TestbedError(f"managers outlived their VMs: {left}\n{self.log_tail()}")
