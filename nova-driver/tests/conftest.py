@@ -61,5 +61,5 @@ def conf(bus):
     yield nova.conf.CONF
     nova.conf.CONF.reset()
     nova.conf.CONF.clear_override("bus_address", "thermocline")
-    for name in ("timeout", "attach_timeout", "inventory", "headroom_mb", "hysteresis_mb", "safety_margin", "max_ratio"):
+    for name in ("timeout", "attach_timeout", "inventory", "headroom_mb", "hysteresis_mb", "safety_margin", "max_ratio", "evict_servers", "evict_interval"):
         nova.conf.CONF.clear_override(name, "thermocline")
