@@ -119,12 +119,13 @@ def test_a_domain_that_is_attached_already_is_no_failure(bus, fake):
     fake.wait_for_call("SetLimit")
 
 
-def test_a_domain_that_the_daemon_does_not_see_running_yet_is_waited_for(bus, fake):
+@pytest.mark.parametrize("name", ["DomainNotRunning", "Busy"])
+def test_a_domain_that_the_daemon_does_not_see_running_or_attaches_to_by_itself_is_waited_for(bus, fake, name):
     running = threading.Event()
 
     def attach(_uuid, _body):
         if not running.is_set():
-            raise Refusal("DomainNotRunning", "start it first")
+            raise Refusal(name, "not yet")
         return None, ()
 
     def start():

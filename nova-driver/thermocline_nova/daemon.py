@@ -93,17 +93,15 @@ class Daemon:
         already, for example because the daemon has read the domain's metadata, is left so."""
         with BusConnection(self._bus_address, seconds) as bus:
             bus.watch(MatchRule(type="signal", sender=_NAME))
-            domain = self._attach(bus, uuid)
-            now = self._domain_figures(bus, domain)
-            if settings.limit and now.limit != settings.limit:
-                bus.call(domain, "SetLimit", "t", (settings.limit,))
-            elif now.limit and not settings.limit:
-                bus.call(domain, "ClearLimit")
-            if (now.max_stall, now.min_resident) != (settings.max_stall, settings.min_resident):
-                bus.call(domain, "SetProactive", "dt", (settings.max_stall, settings.min_resident))
-            if now.priority != settings.priority:
-                bus.call(domain, "SetPriority", "u", (settings.priority,))
-            return self._domain_figures(bus, domain)
+            # libvirt may have told the driver of the domain, and that it runs, before the daemon; and the daemon may be about to attach
+            # by itself. A signal tells of each.
+            while True:
+                try:
+                    return self._apply(bus, uuid, settings)
+                except DaemonRefusal as refusal:
+                    if refusal.name not in ("NoSuchDomain", "DomainNotRunning", "Busy"):
+                        raise
+                bus.wait_for_signal(f"the start of domain {uuid}, as thermoclined sees it,")
 
     def release(self, uuid, seconds):
         """Detaches from the domain and has the daemon forget what it was told of it; nothing where it was told nothing. Where the domain
@@ -129,20 +127,23 @@ class Daemon:
         properties = DBusAddress(domain.object_path, _NAME, _PROPERTIES_INTERFACE)
         return _one(bus.call(properties, "GetAll", "s", (_DOMAIN,)), dict, "GetAll").get("Managed") == ("b", True)
 
-    def _attach(self, bus, uuid):
-        """Returns the domain's address. libvirt may have told the driver of the domain, and that it runs, before the daemon: that it knows
-        then comes with a signal of its own."""
-        while True:
-            try:
-                domain = self._lookup(bus, uuid)
-                bus.call(domain, "Attach")
-                return domain
-            except DaemonRefusal as refusal:
-                if refusal.name == "AlreadyAttached":
-                    return domain
-                if refusal.name not in ("NoSuchDomain", "DomainNotRunning"):
-                    raise
-            bus.wait_for_signal(f"the start of domain {uuid}, as thermoclined sees it,")
+    def _apply(self, bus, uuid, settings):
+        domain = self._lookup(bus, uuid)
+        try:
+            bus.call(domain, "Attach")
+        except DaemonRefusal as refusal:
+            if refusal.name != "AlreadyAttached":
+                raise
+        now = self._domain_figures(bus, domain)
+        if settings.limit and now.limit != settings.limit:
+            bus.call(domain, "SetLimit", "t", (settings.limit,))
+        elif now.limit and not settings.limit:
+            bus.call(domain, "ClearLimit")
+        if (now.max_stall, now.min_resident) != (settings.max_stall, settings.min_resident):
+            bus.call(domain, "SetProactive", "dt", (settings.max_stall, settings.min_resident))
+        if now.priority != settings.priority:
+            bus.call(domain, "SetPriority", "u", (settings.priority,))
+        return self._domain_figures(bus, domain)
 
     @staticmethod
     def _lookup(bus, uuid):
