@@ -15,6 +15,7 @@ from nova.virt.libvirt import config as guest_config
 from nova.virt.libvirt import migration
 from nova.virt.libvirt.driver import LibvirtDriver
 from thermocline_nova import driver as driver_module
+from thermocline_nova import host_statistics
 from thermocline_nova.metadata import NAMESPACE, OvercommitMetadata
 from thermocline_nova.nova_api import NovaApi
 from thermocline_nova.settings import Settings
@@ -390,6 +391,7 @@ def test_the_hosts_statistics_have_the_figures(driver, monkeypatch, fake):
     assert resource["stats"] == {f"thermocline_{name}": value for name, value in figures.items()}
     assert json.loads(resource["cpu_info"]) == {"arch": "x86_64", "thermocline": figures}
     assert resource["memory_mb"] == 8000
+    assert set(host_statistics.NAMES) == figures.keys()
     fake.kill()
     assert driver.get_available_resource(NODE) == stock
 

@@ -5,6 +5,8 @@ import json
 
 _SUMMED = ("memory", "resident", "staged", "cold", "store", "frozen", "used")
 MIB = 1 << 20
+PREFIX = "thermocline_"
+NAMES = (*(f"{name}_mb" for name in _SUMMED), "servers", "stall_percent")
 
 
 def add_statistics(resource, domains):
@@ -15,5 +17,5 @@ def add_statistics(resource, domains):
     found["servers"] = len(attached)
     # Of the one that waits most: a mean over many hides it.
     found["stall_percent"] = round(100 * max((each.stall_ratio for each in attached), default=0.0), 3)
-    resource["stats"] = {**(resource.get("stats") or {}), **{f"thermocline_{name}": value for name, value in found.items()}}
+    resource["stats"] = {**(resource.get("stats") or {}), **{PREFIX + name: value for name, value in found.items()}}
     resource["cpu_info"] = json.dumps({**json.loads(resource["cpu_info"]), "thermocline": found})
