@@ -14,6 +14,8 @@ from thermocline_nova import options
 
 from .fake_daemon import ATTACHED, FakeDaemon
 
+objects.register_all()
+
 UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 
 
@@ -52,7 +54,6 @@ def fake(bus):
 @pytest.fixture
 def conf(bus):
     """nova.conf, empty but for the bus; undone after the test."""
-    objects.register_all()
     nova.conf.CONF([], project="nova", default_config_files=[])
     options.register(nova.conf.CONF)
     nova.conf.CONF.set_override("bus_address", bus.address, "thermocline")
@@ -61,5 +62,5 @@ def conf(bus):
     yield nova.conf.CONF
     nova.conf.CONF.reset()
     nova.conf.CONF.clear_override("bus_address", "thermocline")
-    for name in ("timeout", "attach_timeout", "inventory", "headroom_mb", "hysteresis_mb", "safety_margin", "max_ratio"):
+    for name in ("timeout", "attach_timeout", "inventory", "headroom_mb", "hysteresis_mb", "safety_margin", "max_ratio", "evict_servers", "evict_interval"):
         nova.conf.CONF.clear_override(name, "thermocline")

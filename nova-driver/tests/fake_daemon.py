@@ -18,7 +18,7 @@ ATTACHED = {
     "ColdBytes": ("t", 300 * MIB), "StoreBytes": ("t", 80 * MIB), "FrozenBytes": ("t", 0), "MetadataBytes": ("t", 2 * MIB),
     "UsedBytes": ("t", 192 * MIB), "LimitBytes": ("t", 200 * MIB), "LimitMet": ("b", True), "StallRatio": ("d", 0.002),
     "StallNanoseconds": ("t", 7_000_000), "Mechanism": ("s", "move"), "ProactiveMaxStall": ("d", 0.0),
-    "MinResidentBytes": ("t", 0), "Managed": ("b", True)}
+    "MinResidentBytes": ("t", 0), "Managed": ("b", True), "Priority": ("u", 100), "AllotmentBytes": ("t", 0), "Running": ("b", True)}
 
 
 class Refusal(Exception):
@@ -27,11 +27,13 @@ class Refusal(Exception):
 
 class FakeDaemon:
     """Context manager; a thread of its own serves. `domains`: {uuid: {property: (signature, value)}}; `behaviour`:
-    {method: function(uuid, body) that returns (signature, body) or HANG, or raises Refusal}; `calls`: (method, uuid, body) so far."""
+    {method: function(uuid, body) that returns (signature, body) or HANG, or raises Refusal}; `budget`: the property's (signature, value);
+    `calls`: (method, uuid, body) so far."""
 
     def __init__(self, address, domains=None, behaviour=None):
         self.domains = domains if domains is not None else {}
         self.behaviour = behaviour or {}
+        self.budget = ("s", "off")
         self.calls = []
         self.called = threading.Condition()
         self._connection = open_dbus_connection(address)
@@ -105,6 +107,10 @@ class FakeDaemon:
 
     def _GetAll(self, uuid, _body):
         return "a{sv}", (self.domains[uuid],)
+
+    def _Get(self, _uuid, body):
+        assert body == ("org.thermocline1.Manager", "Budget")
+        return "v", (self.budget,)
 
     def _LookupByUuid(self, _uuid, body):
         if body[0] not in self.domains:

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver with Nova's own objects; what its parent does with libvirt is replaced, the daemon is a fake on a real bus."""
 
+import json
 import logging
 import signal
 import time
 from unittest import mock
 
+import nova.conf
 import pytest
 from nova import exception, objects
 from nova.compute import provider_tree
 from nova.virt.libvirt import config as guest_config
+from nova.virt.libvirt import migration
 from nova.virt.libvirt.driver import LibvirtDriver
 from thermocline_nova import driver as driver_module
+from thermocline_nova import host_statistics
 from thermocline_nova.metadata import NAMESPACE, OvercommitMetadata
+from thermocline_nova.nova_api import NovaApi
 from thermocline_nova.settings import Settings
 
 from .conftest import UUID
@@ -182,9 +187,9 @@ def _guest(monkeypatch, change=lambda guest: None):
 def test_the_domain_gets_its_metadata(driver, monkeypatch):
     _guest(monkeypatch)
     guest = driver._get_guest_config(_instance({"thermocline:limit": "200MiB", "thermocline:max_stall": "0.5%",
-                                                "thermocline:min_resident": "64MiB"}), None, None, None)
+                                                "thermocline:min_resident": "64MiB", "thermocline:priority": "200"}), None, None, None)
     assert (f'<thermocline:overcommit xmlns:thermocline="{NAMESPACE}" limit="{200 * MIB}" max-stall="0.005" '
-            f'min-resident="{64 * MIB}"/>') in guest.to_xml()
+            f'min-resident="{64 * MIB}" priority="200"/>') in guest.to_xml()
     assert OvercommitMetadata.is_in(guest.to_xml())
 
 
@@ -289,11 +294,13 @@ def _wait_for(condition, seconds=10.0):
 
 
 def test_a_started_server_is_attached(driver, monkeypatch, fake, notices):
-    _start(driver, monkeypatch, _instance({"thermocline:limit": "300MiB", "thermocline:max_stall": "1%"}))
+    _start(driver, monkeypatch, _instance({"thermocline:limit": "300MiB", "thermocline:max_stall": "1%", "thermocline:priority": "50"}))
     assert fake.wait_for_call("SetLimit") == ("SetLimit", UUID, (300 * MIB,))
     assert fake.wait_for_call("SetProactive") == ("SetProactive", UUID, (0.01, 0))
+    assert fake.wait_for_call("SetPriority") == ("SetPriority", UUID, (50,))
     _wait_for(lambda: notices)
-    assert notices == [("info", "thermocline.attach", {"server": UUID, "limit": 200 * MIB, "max_stall": 0.01, "min_resident": 0})]
+    assert notices == [("info", "thermocline.attach", {"server": UUID, "limit": 200 * MIB, "max_stall": 0.01, "min_resident": 0,
+                                                     "priority": 50})]
 
 
 def test_a_server_that_asks_for_nothing_is_not(driver, monkeypatch, fake):
@@ -303,11 +310,15 @@ def test_a_server_that_asks_for_nothing_is_not(driver, monkeypatch, fake):
     assert not soon.called
 
 
-@pytest.mark.parametrize("former", ["old_flavor", "new_flavor"])
-def test_a_server_that_asks_no_longer_is_released(driver, monkeypatch, fake, former):
-    """After a resize, and after one that was reverted: the daemon remembers what the former flavor asked for."""
-    instance = _instance()
-    setattr(instance, former, _instance(LIMITED).flavor)
+def test_a_server_that_asks_no_longer_is_released(driver, monkeypatch, fake):
+    """After a resize, or a rebuild from another image: the daemon remembers what was asked for before. The mark is in what Nova keeps of
+    the server, and stays there."""
+    instance = _instance(LIMITED)
+    _start(driver, monkeypatch, instance)
+    fake.wait_for_call("Attach")
+    assert "system_metadata" in instance.obj_what_changed()
+    instance.obj_reset_changes()
+    instance.flavor = _instance().flavor
     _start(driver, monkeypatch, instance)
     fake.wait_for_call("Detach")
 
@@ -355,6 +366,64 @@ def test_a_notification_that_cannot_be_sent_stops_nothing(driver, monkeypatch, c
     with pytest.raises(exception.InstanceUnacceptable):
         driver.prepare_for_spawn(_instance({"thermocline:limit": "0"}))
     assert _warnings(caplog, "thermocline.refused could not be sent")
+
+
+def test_a_live_migration_takes_the_metadata_along(driver, monkeypatch):
+    """By Nova's own making of the domain's XML for the other host."""
+    guest = _guest(monkeypatch)
+    driver._get_guest_config(_instance(LIMITED), None, None, None)
+    before = mock.Mock(get_xml_desc=lambda dump_migratable: guest.to_xml())
+    xml = migration.get_updated_guest_xml(_instance(LIMITED), before, objects.LibvirtLiveMigrateData(
+        graphics_listen_addr_vnc="0.0.0.0", graphics_listen_addr_spice="0.0.0.0", serial_listen_addr="", serial_listen_ports=[],
+        bdms=[], target_connect_addr=None), mock.Mock())
+    assert f'limit="{200 * MIB}"' in xml and OvercommitMetadata.is_in(xml)
+
+
+def test_the_hosts_statistics_have_the_figures(driver, monkeypatch, fake):
+    stock = {"memory_mb": 8000, "cpu_info": '{"arch": "x86_64"}'}
+    monkeypatch.setattr(LibvirtDriver, "get_available_resource", lambda *_: dict(stock))
+    other = UUID.replace("6695", "0000")
+    fake.domains[other] = {**ATTACHED, "StallRatio": ("d", 0.01)}
+    fake.domains[UUID.replace("6695", "1111")] = {**ATTACHED, "State": ("s", "detached")}
+    figures = {"memory_mb": 1024, "resident_mb": 200, "staged_mb": 20, "cold_mb": 600, "store_mb": 160, "frozen_mb": 0, "used_mb": 384,
+               "servers": 2, "stall_percent": 1.0}
+    resource = driver.get_available_resource(NODE)
+    assert resource["stats"] == {f"thermocline_{name}": value for name, value in figures.items()}
+    assert json.loads(resource["cpu_info"]) == {"arch": "x86_64", "thermocline": figures}
+    assert resource["memory_mb"] == 8000
+    assert set(host_statistics.NAMES) == figures.keys()
+    fake.kill()
+    assert driver.get_available_resource(NODE) == stock
+
+
+def test_a_host_under_lasting_pressure_has_servers_moved(driver, stock, fake, monkeypatch):
+    mover = mock.Mock()
+    driver._mover = mover
+    monkeypatch.setattr(driver_module, "available_mb", lambda: 200)
+    _updated(driver)
+    assert not mover.relieve.called
+    _updated(driver)
+    assert mover.relieve.call_args[0][0].keys() == {UUID}
+    assert not mover.rest.called
+    monkeypatch.setattr(driver_module, "available_mb", lambda: 4000)
+    _updated(driver)
+    assert mover.rest.called and mover.relieve.call_count == 1
+
+
+def test_by_default_nothing_is_moved_but_said(driver, stock, fake, notices, monkeypatch):
+    monkeypatch.setattr(driver_module, "available_mb", lambda: 200)
+    monkeypatch.setattr(objects.InstanceList, "get_uuids_by_host", lambda _context, _host: [UUID])
+    monkeypatch.setattr(NovaApi, "live_migrate", mock.Mock(side_effect=AssertionError("a dry run")))
+    for _ in range(3):
+        _updated(driver)
+    _wait_for(lambda: [event for _, event, _ in notices].count("thermocline.move"))
+    assert notices[-1] == ("warn", "thermocline.move", {"host": nova.conf.CONF.host, "server": UUID, "sends_mb": 410, "frees_mb": 192,
+                                                        "priority": 100, "outcome": "dry run", "reason": ""})
+
+
+def test_the_hosts_budget_bounds_what_is_offered(driver, stock, fake):
+    fake.budget = ("s", "7800MiB")
+    assert _updated(driver).inventory["MEMORY_MB"]["total"] == 7800 + 312 * 9 // 10
 
 
 def test_diagnostics_have_the_figures(driver, monkeypatch, fake):

@@ -59,7 +59,7 @@ def registered(monkeypatch):
     """Nova's table of validators, with ours in it."""
     table = {validator.name: validator for validator in extra_specs.register()}
     monkeypatch.setattr(validators, "VALIDATORS", table)
-    monkeypatch.setattr(validators, "NAMESPACES", {"thermocline"})
+    monkeypatch.setattr(validators, "NAMESPACES", {"thermocline", "capabilities"})
 
 
 @pytest.mark.parametrize("name, value, message", [
@@ -73,6 +73,7 @@ def test_the_api_refuses_a_bad_extra_spec(registered, name, value, message):
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize("name, value", [("thermocline:limit", "75%"), ("thermocline:policy", "off"), ("hw:cpu_policy", "x")])
+@pytest.mark.parametrize("name, value", [("thermocline:limit", "75%"), ("thermocline:policy", "off"), ("hw:cpu_policy", "x"),
+                                         ("capabilities:thermocline_stall_percent", "<= 1")])
 def test_the_api_takes_a_good_one_and_others(registered, name, value):
     validators.validate(name, value)

@@ -22,6 +22,10 @@ def _read(image=None, **flavor):
     ({"max_stall": "0.5%"}, Settings(max_stall=0.005)),
     ({"max_stall": "0.0001"}, Settings(max_stall=0.0001)),
     ({"policy": "proactive", "max_stall": "50%", "min_resident": "25%", "limit": "512MiB"}, Settings(512 * MIB, 0.5, 256 * MIB)),
+    ({"priority": "1000"}, Settings(priority=1000)),
+    ({"policy": "attach", "priority": "1"}, Settings(priority=1)),
+    ({"policy": "limit", "limit": "512M", "priority": "200"}, Settings(limit=512 * MIB, priority=200)),
+    ({"policy": "off", "priority": "200"}, None),
 ])
 def test_what_is_right_is_read(flavor, expected):
     assert _read(**flavor) == expected
@@ -45,8 +49,14 @@ def test_what_is_right_is_read(flavor, expected):
     ({"min_resident": "128MiB"}, "only the proactive policy follows it"),
     ({"policy": "limit", "limit": "512M", "max_stall": "1%"}, "policy limit does not follow it"),
     ({"policy": "attach", "limit": "512M"}, "policy attach does not follow it"),
-    ({"priority": "5"}, "thermocline:priority is not available: the daemon has no arbiter"),
-    ({"limits": "5M"}, "thermocline:limits is not known; there are policy, limit, max_stall, min_resident"),
+    ({"priority": "0"}, "thermocline:priority=0: it is no such number; it may be a whole number from 1 to 1000"),
+    ({"priority": "1001"}, "thermocline:priority=1001: it is no such number"),
+    ({"priority": "-1"}, "it is no such number"),
+    ({"priority": "1.5"}, "it is no such number"),
+    ({"priority": "high"}, "it is no such number"),
+    ({"priority": "\u0663"}, "it is no such number"),
+    ({"policy": "off", "priority": "0"}, "it is no such number"),
+    ({"limits": "5M"}, "thermocline:limits is not known; there are policy, limit, max_stall, min_resident, priority"),
 ])
 def test_what_is_wrong_is_named(flavor, message):
     with pytest.raises(BadSetting) as wrong:
@@ -68,12 +78,13 @@ def test_an_image_must_not_contradict_the_flavor():
 
 
 @pytest.mark.parametrize("name, value", [("policy", "fast"), ("limit", "x"), ("limit", "0"), ("max_stall", "2"), ("min_resident", ""),
-                                         ("priority", "1"), ("other", "1")])
+                                         ("priority", "0"), ("other", "1")])
 def test_one_wrong_value_is_refused_by_itself(name, value):
     with pytest.raises(BadSetting, match=f"thermocline:{name}"):
         check_one(name, value)
 
 
-@pytest.mark.parametrize("name, value", [("policy", "off"), ("limit", "16MiB"), ("limit", "3%"), ("max_stall", "1%"), ("min_resident", "1G")])
+@pytest.mark.parametrize("name, value", [("policy", "off"), ("limit", "16MiB"), ("limit", "3%"), ("max_stall", "1%"), ("min_resident", "1G"),
+                                         ("priority", "7")])
 def test_one_right_value_passes_by_itself(name, value):
     check_one(name, value)

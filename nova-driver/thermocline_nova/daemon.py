@@ -3,19 +3,23 @@
 restart of daemon or bus breaks."""
 
 from dataclasses import dataclass, fields
+from typing import Optional
 
 from jeepney import DBusAddress, MatchRule
 
 from .bus import BusConnection
 from .errors import DaemonError, DaemonRefusal
+from .host_memory import total_bytes
+from .quantities import parse_size
 
 _NAME = "org.thermocline1"
 _ROOT = "/org/thermocline1"
 _DOMAIN = "org.thermocline1.Domain"
+_PROPERTIES_INTERFACE = "org.freedesktop.DBus.Properties"
 _MANAGER = DBusAddress(_ROOT, _NAME, "org.thermocline1.Manager")
+_HOST = DBusAddress(_ROOT, _NAME, _PROPERTIES_INTERFACE)
 _OBJECTS = DBusAddress(_ROOT, _NAME, "org.freedesktop.DBus.ObjectManager")
-_PYTHON_TYPES = {"s": str, "t": int, "d": float, "b": bool}
-
+_PYTHON_TYPES = {"s": str, "t": int, "u": int, "d": float, "b": bool}
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,18 @@ class Figures:
     mechanism: str
     max_stall: float
     min_resident: int
+    priority: int
+    allotment: int
+    running: bool
+
+
+@dataclass(frozen=True)
+class HostFigures:
+    """domains: {UUID: Figures} of all that libvirt knows; budget: bytes that the attached ones may take together, None where there is
+    no budget."""
+
+    domains: dict
+    budget: Optional[int]
 
 
 _PROPERTIES = {
@@ -45,7 +61,8 @@ _PROPERTIES = {
     "cold": ("ColdBytes", "t"), "store": ("StoreBytes", "t"), "frozen": ("FrozenBytes", "t"), "metadata": ("MetadataBytes", "t"),
     "used": ("UsedBytes", "t"), "limit": ("LimitBytes", "t"), "limit_met": ("LimitMet", "b"), "stall_ratio": ("StallRatio", "d"),
     "stall": ("StallNanoseconds", "t"), "mechanism": ("Mechanism", "s"),
-    "max_stall": ("ProactiveMaxStall", "d"), "min_resident": ("MinResidentBytes", "t")}
+    "max_stall": ("ProactiveMaxStall", "d"), "min_resident": ("MinResidentBytes", "t"), "priority": ("Priority", "u"),
+    "allotment": ("AllotmentBytes", "t"), "running": ("Running", "b")}
 assert set(_PROPERTIES) == {field.name for field in fields(Figures)}
 
 
@@ -55,15 +72,16 @@ class Daemon:
     def __init__(self, bus_address):
         self._bus_address = bus_address
 
-    def figures(self, seconds):
-        """{UUID of a domain: Figures} of all domains that libvirt knows."""
+    def host_figures(self, seconds):
+        """HostFigures of this moment."""
         with BusConnection(self._bus_address, seconds) as bus:
             objects = _one(bus.call(_OBJECTS, "GetManagedObjects"), dict, "GetManagedObjects")
+            budget = _one(bus.call(_HOST, "Get", "ss", (_MANAGER.interface, "Budget")), tuple, "Get")
         found = {}
         for path, interfaces in objects.items():
             if isinstance(interfaces, dict) and _DOMAIN in interfaces:
                 found[path.rsplit("/", 1)[1].replace("_", "-")] = _figures(path, interfaces[_DOMAIN])
-        return found
+        return HostFigures(found, _budget(budget))
 
     def domain_figures(self, uuid, seconds):
         """Figures of one domain. DaemonRefusal where the daemon does not know it."""
@@ -75,15 +93,15 @@ class Daemon:
         already, for example because the daemon has read the domain's metadata, is left so."""
         with BusConnection(self._bus_address, seconds) as bus:
             bus.watch(MatchRule(type="signal", sender=_NAME))
-            domain = self._attach(bus, uuid)
-            now = self._domain_figures(bus, domain)
-            if settings.limit and now.limit != settings.limit:
-                bus.call(domain, "SetLimit", "t", (settings.limit,))
-            elif now.limit and not settings.limit:
-                bus.call(domain, "ClearLimit")
-            if (now.max_stall, now.min_resident) != (settings.max_stall, settings.min_resident):
-                bus.call(domain, "SetProactive", "dt", (settings.max_stall, settings.min_resident))
-            return self._domain_figures(bus, domain)
+            # libvirt may have told the driver of the domain, and that it runs, before the daemon; and the daemon may be about to attach
+            # by itself. A signal tells of each.
+            while True:
+                try:
+                    return self._apply(bus, uuid, settings)
+                except DaemonRefusal as refusal:
+                    if refusal.name not in ("NoSuchDomain", "DomainNotRunning", "Busy"):
+                        raise
+                bus.wait_for_signal(f"the start of domain {uuid}, as thermoclined sees it,")
 
     def release(self, uuid, seconds):
         """Detaches from the domain and has the daemon forget what it was told of it; nothing where it was told nothing. Where the domain
@@ -106,23 +124,26 @@ class Daemon:
 
     @staticmethod
     def _is_managed(bus, domain):
-        properties = DBusAddress(domain.object_path, _NAME, "org.freedesktop.DBus.Properties")
+        properties = DBusAddress(domain.object_path, _NAME, _PROPERTIES_INTERFACE)
         return _one(bus.call(properties, "GetAll", "s", (_DOMAIN,)), dict, "GetAll").get("Managed") == ("b", True)
 
-    def _attach(self, bus, uuid):
-        """Returns the domain's address. libvirt may have told the driver of the domain, and that it runs, before the daemon: that it knows
-        then comes with a signal of its own."""
-        while True:
-            try:
-                domain = self._lookup(bus, uuid)
-                bus.call(domain, "Attach")
-                return domain
-            except DaemonRefusal as refusal:
-                if refusal.name == "AlreadyAttached":
-                    return domain
-                if refusal.name not in ("NoSuchDomain", "DomainNotRunning"):
-                    raise
-            bus.wait_for_signal(f"the start of domain {uuid}, as thermoclined sees it,")
+    def _apply(self, bus, uuid, settings):
+        domain = self._lookup(bus, uuid)
+        try:
+            bus.call(domain, "Attach")
+        except DaemonRefusal as refusal:
+            if refusal.name != "AlreadyAttached":
+                raise
+        now = self._domain_figures(bus, domain)
+        if settings.limit and now.limit != settings.limit:
+            bus.call(domain, "SetLimit", "t", (settings.limit,))
+        elif now.limit and not settings.limit:
+            bus.call(domain, "ClearLimit")
+        if (now.max_stall, now.min_resident) != (settings.max_stall, settings.min_resident):
+            bus.call(domain, "SetProactive", "dt", (settings.max_stall, settings.min_resident))
+        if now.priority != settings.priority:
+            bus.call(domain, "SetPriority", "u", (settings.priority,))
+        return self._domain_figures(bus, domain)
 
     @staticmethod
     def _lookup(bus, uuid):
@@ -131,7 +152,7 @@ class Daemon:
 
     @staticmethod
     def _domain_figures(bus, domain):
-        properties = DBusAddress(domain.object_path, _NAME, "org.freedesktop.DBus.Properties")
+        properties = DBusAddress(domain.object_path, _NAME, _PROPERTIES_INTERFACE)
         return _figures(domain.object_path, _one(bus.call(properties, "GetAll", "s", (_DOMAIN,)), dict, "GetAll"))
 
 
@@ -139,6 +160,19 @@ def _one(body, kind, method):
     if len(body) != 1 or not isinstance(body[0], kind):
         raise DaemonError(f"the answer to {method} is not of the type that it should be: {body!r:.200}")
     return body[0]
+
+
+def _budget(value):
+    """Of the property's value, ("s", "75%")."""
+    signature, text = value
+    if signature != "s":
+        raise DaemonError(f"the budget should be of type s and is {value!r}; the daemon and this driver do not fit together")
+    if text == "off":
+        return None
+    try:
+        return parse_size(text, total_bytes())
+    except ValueError as error:
+        raise DaemonError(f"thermoclined's budget makes no sense: {error}") from None
 
 
 def _figures(path, properties):

@@ -10,19 +10,24 @@ from nova.virt.libvirt import driver as libvirt_driver
 from oslo_log import log
 
 from . import options, traits
-from .capacity import Capacity, Rules
+from .capacity import Capacity, Pressure, Rules
 from .daemon import Daemon
 from .diagnostics import add_figures
 from .eligibility import reason_to_leave_alone
 from .errors import BadSetting, DaemonError, DaemonRefusal
 from .host_memory import available_mb
+from .host_statistics import add_statistics
 from .metadata import OvercommitMetadata
+from .mover import Mover
 from .notices import Notices
+from .nova_api import NovaApi
 from .settings import FLAVOR_PREFIX, IMAGE_PREFIX, MIB, read_settings
 
 CONF = nova.conf.CONF
 LOG = log.getLogger(__name__)
 _IMAGE_IN_SYSTEM_METADATA = "image_"
+# Stays with the server wherever it goes: the daemon of some host may remember what it has asked for.
+_HAS_ASKED = "thermocline_has_asked"
 
 
 class ThermoclineDriver(libvirt_driver.LibvirtDriver):
@@ -35,8 +40,9 @@ class ThermoclineDriver(libvirt_driver.LibvirtDriver):
         self._daemon = Daemon(own.bus_address)
         self._capacity = Capacity(Rules(own.safety_margin, own.max_ratio, own.headroom_mb, own.hysteresis_mb))
         self._notices = Notices(CONF.host)
+        self._mover = Mover(own.evict_servers, own.evict_interval, CONF.host, NovaApi(CONF), self._notices)
         self._daemon_is_away = False
-        self._pressure = 0
+        self._pressure = Pressure.NONE
 
     def prepare_for_spawn(self, instance):
         """Also refuses a server whose flavor or image asks for what cannot be: InstanceUnacceptable, whose message is the
@@ -67,6 +73,8 @@ class ThermoclineDriver(libvirt_driver.LibvirtDriver):
         reason = reason_to_leave_alone(guest)
         if reason is None:
             guest.metadata.append(OvercommitMetadata(settings))
+            if _loaded(instance, "system_metadata") is not None:
+                instance.system_metadata[_HAS_ASKED] = "yes"  # Nova saves it at the end of what it is doing
         else:
             LOG.warning("Not overcommitted: %s", reason, instance=instance)
             self._notices.warn("refused", {"server": instance.uuid, "reason": reason})
@@ -90,24 +98,35 @@ class ThermoclineDriver(libvirt_driver.LibvirtDriver):
     def update_provider_tree(self, provider_tree, nodename, allocations=None):
         """As the parent's; then MEMORY_MB and traits as the daemon's figures say, where it answers."""
         super().update_provider_tree(provider_tree, nodename, allocations)
-        figures = self._figures()
-        mechanisms = {each.mechanism for each in figures.values() if each.state == "attached"} if figures is not None else set()
-        wanted = traits.wanted(figures is not None, mechanisms)
+        host = self._host_figures()
+        wanted = traits.wanted(host)
         provider_tree.add_traits(nodename, *wanted)
         provider_tree.remove_traits(nodename, *(traits.ALL - wanted))
-        if figures is None or not CONF.thermocline.inventory:
+        if host is None or not CONF.thermocline.inventory:
             self._capacity.forget()
             return
         inventory = provider_tree.data(nodename).inventory
         memory = inventory.get("MEMORY_MB")
         if memory is None:
             return
-        offer = self._capacity.offer(memory["total"], available_mb(), figures.values())
+        offer = self._capacity.offer(memory["total"], available_mb(), host)
         memory["total"] = offer.total
         if offer.full:
             memory["reserved"] = offer.total
         provider_tree.update_inventory(nodename, inventory)
         self._tell_pressure(offer)
+        if offer.pressure == Pressure.MOVES:
+            self._mover.relieve(host.domains)
+        elif offer.pressure == Pressure.NONE:
+            self._mover.rest()
+
+    def get_available_resource(self, nodename):
+        """With figures of all the host's servers together, where the daemon answers."""
+        resource = super().get_available_resource(nodename)
+        host = self._host_figures()
+        if host is not None:
+            add_statistics(resource, host.domains)
+        return resource
 
     def get_diagnostics(self, instance):
         """With thermocline_... keys where the server is attached (API below 2.48)."""
@@ -163,17 +182,17 @@ class ThermoclineDriver(libvirt_driver.LibvirtDriver):
             self._daemon_answers()
             LOG.info("Overcommitted: limit %s, max stall %s", figures.limit or "none", settings.max_stall or "none", instance=instance)
             self._notices.info("attach", {"server": instance.uuid, "limit": figures.limit, "max_stall": settings.max_stall,
-                                          "min_resident": settings.min_resident})
+                                          "min_resident": settings.min_resident, "priority": settings.priority})
 
-    def _figures(self):
+    def _host_figures(self):
         """None where the daemon is away."""
         try:
-            figures = self._daemon.figures(CONF.thermocline.timeout)
+            host = self._daemon.host_figures(CONF.thermocline.timeout)
         except DaemonError as error:
             self._daemon_is_missing(error)
             return None
         self._daemon_answers()
-        return figures
+        return host
 
     def _figures_of(self, instance):
         """None where the daemon is away, does not know the domain, or is not attached to it."""
@@ -198,24 +217,35 @@ class ThermoclineDriver(libvirt_driver.LibvirtDriver):
 
     def _tell_pressure(self, offer):
         if offer.pressure != self._pressure:
-            LOG.warning("Memory pressure %d: MEMORY_MB is %d, the host takes %s", offer.pressure, offer.total,
-                        "no more servers" if offer.full else "servers")
-            self._notices.warn("pressure", {"host": CONF.host, "pressure": offer.pressure, "memory_mb": offer.total})
+            LOG.warning("Memory pressure %d: %d MiB of head-room are missing, MEMORY_MB is %d, the host takes %s", offer.pressure,
+                        offer.missing, offer.total, "no more servers" if offer.full else "servers")
+            self._notices.warn("pressure", {"host": CONF.host, "pressure": int(offer.pressure), "missing_mb": offer.missing,
+                                            "memory_mb": offer.total})
         self._pressure = offer.pressure
 
 
 def _settings_of(instance, flavor):
     """None where nothing is asked for: nothing else of the objects is looked at then."""
-    metadata = instance.system_metadata if "system_metadata" in instance else None
-    image = {key[len(_IMAGE_IN_SYSTEM_METADATA):]: value for key, value in (metadata or {}).items()
-             if key.startswith(_IMAGE_IN_SYSTEM_METADATA + IMAGE_PREFIX)}
-    specs = {key: value for key, value in ((flavor.extra_specs if "extra_specs" in flavor else None) or {}).items()
-             if key.startswith(FLAVOR_PREFIX)}
+    specs, image = _said(instance, flavor)
     return read_settings(specs, image, flavor.memory_mb * MIB) if specs or image else None
 
 
 def _asked_before(instance):
-    """True where the daemon may remember a wish that the server has no longer: it was resized, or is told to be left alone."""
-    flavors = [getattr(instance, name) for name in ("flavor", "old_flavor", "new_flavor") if name in instance]
-    return any(key.startswith(FLAVOR_PREFIX) for flavor in flavors if flavor is not None and "extra_specs" in flavor
-               for key in flavor.extra_specs or {})
+    """True where the daemon may remember a wish that the server has no longer, after a resize or a rebuild, or it is told to be left
+    alone."""
+    return (_HAS_ASKED in (_loaded(instance, "system_metadata") or {})
+            or any(map(bool, _said(instance, _loaded(instance, "flavor")))))
+
+
+def _said(instance, flavor):
+    """What the flavor and the image say of us."""
+    specs = _loaded(flavor, "extra_specs") if flavor is not None else None
+    metadata = _loaded(instance, "system_metadata")
+    return ({key: value for key, value in (specs or {}).items() if key.startswith(FLAVOR_PREFIX)},
+            {key[len(_IMAGE_IN_SYSTEM_METADATA):]: value for key, value in (metadata or {}).items()
+             if key.startswith(_IMAGE_IN_SYSTEM_METADATA + IMAGE_PREFIX)})
+
+
+def _loaded(thing, field):
+    """Of one of Nova's objects; None where it has not been loaded: to load it would cost Nova a call that it does not make itself."""
+    return getattr(thing, field) if field in thing else None

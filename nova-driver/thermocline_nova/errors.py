@@ -17,3 +17,7 @@ class DaemonRefusal(DaemonError):
 
 class BadSetting(ValueError):
     """A flavor's extra spec or an image's property that is wrong; the message says what it may be."""
+
+
+class MoveRefused(Exception):
+    """Nova does not move the server, or could not be asked; the message says why."""

@@ -5,6 +5,7 @@ and later). Nova finds this module by the entry point nova.api.extra_spec_valida
 from nova import exception
 from nova.api.validation.extra_specs import base
 
+from . import host_statistics
 from .errors import BadSetting
 from .settings import FLAVOR_PREFIX, KNOWN, check_one
 
@@ -21,6 +22,8 @@ class _Validator(base.ExtraSpecValidator):
 
 
 def register():
-    """As Nova calls it: all validators."""
-    return [_Validator(name=FLAVOR_PREFIX + name, description=description, value={"type": str})
-            for name, description in KNOWN.items()]
+    """As Nova calls it: all validators; also of what flavors may ask of the host's statistics."""
+    return [*(_Validator(name=FLAVOR_PREFIX + name, description=description, value={"type": str}) for name, description in KNOWN.items()),
+            *(base.ExtraSpecValidator(name=f"capabilities:{host_statistics.PREFIX}{name}", value={"type": str},
+                                      description="A bound for this figure of the host's, as of its last report: '<= 5'")
+              for name in host_statistics.NAMES)]

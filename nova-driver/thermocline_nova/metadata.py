@@ -4,6 +4,8 @@
 from lxml import etree
 from nova.virt.libvirt import config
 
+from .settings import DEFAULT_PRIORITY
+
 NAMESPACE = "http://thermocline.org/xmlns/libvirt/domain/1.0"
 
 
@@ -15,7 +17,7 @@ class OvercommitMetadata(config.LibvirtConfigObject):
         self.settings = settings
 
     def format_dom(self):
-        """<thermocline:overcommit limit="BYTES" max-stall="SHARE" min-resident="BYTES"/>, each where it is set."""
+        """<thermocline:overcommit limit="BYTES" max-stall="SHARE" min-resident="BYTES" priority="NUMBER"/>, each where it is set."""
         element = super().format_dom()
         if self.settings.limit:
             element.set("limit", str(self.settings.limit))
@@ -23,6 +25,8 @@ class OvercommitMetadata(config.LibvirtConfigObject):
             element.set("max-stall", f"{self.settings.max_stall:.6g}")
         if self.settings.min_resident:
             element.set("min-resident", str(self.settings.min_resident))
+        if self.settings.priority != DEFAULT_PRIORITY:
+            element.set("priority", str(self.settings.priority))
         return element
 
     @staticmethod

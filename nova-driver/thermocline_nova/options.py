@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The section [thermocline] of nova.conf."""
+"""The sections [thermocline] and [thermocline_nova] of nova.conf."""
 
 from oslo_config import cfg
+
+from . import nova_api
 
 GROUP = "thermocline"
 OPTIONS = [
@@ -16,16 +18,22 @@ OPTIONS = [
     cfg.FloatOpt("max_ratio", default=2.0, min=1.0, max=16.0, help="MEMORY_MB is never more than this times the host's memory."),
     cfg.IntOpt("headroom_mb", default=1024, min=0,
                help="Memory of the host that is to stay available. What is missing of it is taken from MEMORY_MB; with less than half of "
-                    "it left, the host takes no more servers."),
+                    "it left, the host takes no more servers; with less than a quarter, evict_servers says what follows."),
     cfg.IntOpt("hysteresis_mb", default=256, min=0, help="Smaller changes of MEMORY_MB are not reported."),
+    cfg.StrOpt("evict_servers", default="dry-run", choices=["off", "dry-run", "on"],
+               help="Whether Nova is asked to move servers away from a host that takes no more of them and has less than a quarter of its "
+                    "headroom_mb left: the cheapest first, by live migration. dry-run: what would be asked for is logged and notified. "
+                    f"on needs credentials of an admin in [{nova_api.GROUP}]."),
+    cfg.IntOpt("evict_interval", default=300, min=1, help="Seconds from one such request to the next, at the least."),
 ]
 
 
 def register(conf):
-    """Makes conf.thermocline. A second call does nothing."""
-    conf.register_opts(OPTIONS, group=GROUP)
+    """Makes conf.thermocline and conf.thermocline_nova. A second call does nothing."""
+    for group, options in list_opts():
+        conf.register_opts(options, group=group)
 
 
 def list_opts():
     """For oslo-config-generator."""
-    return [(GROUP, OPTIONS)]
+    return [(GROUP, OPTIONS), (nova_api.GROUP, nova_api.options())]

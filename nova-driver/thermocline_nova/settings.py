@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a flavor's extra specs (thermocline:NAME) and an image's properties (thermocline_NAME) ask for, checked."""
 
+import re
 from dataclasses import dataclass
 
 from .errors import BadSetting
@@ -15,20 +16,22 @@ KNOWN = {
     "limit": "a size (384MiB) or a share of the flavor's memory (75%)",
     "max_stall": "a share of time from 0.01% to 50% (0.5% or 0.005)",
     "min_resident": "a size (128MiB) or a share of the flavor's memory (25%)",
+    "priority": "a whole number from 1 to 1000",
 }
-# Named in the design, and followed by nothing yet: refused rather than ignored.
-_NOT_YET = {"priority": "the daemon has no arbiter between servers yet, so nothing would follow it"}
+DEFAULT_PRIORITY = 100
 _POLICIES = ("off", "attach", "limit", "proactive")
 _STALL_RANGE = (0.0001, 0.5)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """limit and min_resident in bytes, 0 = none; max_stall as a share of time, 0 = no proactive policy."""
+    """limit and min_resident in bytes, 0 = none; max_stall as a share of time, 0 = no proactive policy; priority: in this
+    proportion servers get what the host's budget has, where that is short."""
 
     limit: int = 0
     max_stall: float = 0.0
     min_resident: int = 0
+    priority: int = DEFAULT_PRIORITY
 
 
 def read_settings(extra_specs, image_properties, memory_bytes):
@@ -45,7 +48,7 @@ def read_settings(extra_specs, image_properties, memory_bytes):
     limit = _limit(values, memory_bytes)
     max_stall = _max_stall(values)
     min_resident = _min_resident(values, memory_bytes)
-    return _by_policy(values, Settings(limit, max_stall, min_resident))
+    return _by_policy(values, Settings(limit, max_stall, min_resident, _priority(values)))
 
 
 def check_one(name, value):
@@ -54,7 +57,7 @@ def check_one(name, value):
     _known(name, key)
     memory = 1 << 40  # large enough for whatever a size may be; percentages are of this
     {"policy": _policy, "max_stall": _max_stall, "min_resident": lambda values: _min_resident(values, memory),
-     "limit": lambda values: _size(values, "limit", memory)}[name]({name: (key, value)})
+     "limit": lambda values: _size(values, "limit", memory), "priority": _priority}[name]({name: (key, value)})
 
 
 def _gather(properties, prefix):
@@ -69,8 +72,6 @@ def _gather(properties, prefix):
 
 
 def _known(name, key):
-    if name in _NOT_YET:
-        raise BadSetting(f"{key} is not available: {_NOT_YET[name]}; remove it")
     if name not in KNOWN:
         raise BadSetting(f"{key} is not known; there are {', '.join(KNOWN)}")
 
@@ -121,6 +122,15 @@ def _max_stall(values):
     if not _STALL_RANGE[0] <= share <= _STALL_RANGE[1]:
         raise _wrong(values, "max_stall", "it is out of range")
     return share
+
+
+def _priority(values):
+    if "priority" not in values:
+        return DEFAULT_PRIORITY
+    text = values["priority"][1]
+    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= 1000:
+        raise _wrong(values, "priority", "it is no such number")
+    return int(text)
 
 
 def _by_policy(values, settings):

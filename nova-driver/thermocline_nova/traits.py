@@ -7,8 +7,9 @@ MECHANISMS = {"move": "CUSTOM_THERMOCLINE_MOVE", "copy": "CUSTOM_THERMOCLINE_COP
 ALL = {CAN_OVERCOMMIT, *MECHANISMS.values()}
 
 
-def wanted(doctor_is_well, mechanisms):
-    """The set that the host has: the mechanisms are those of its attached domains."""
-    if not doctor_is_well:
+def wanted(host):
+    """The set that a host with these HostFigures has, None where the daemon is away: the mechanisms are those of its attached domains."""
+    if host is None:
         return set()
-    return {CAN_OVERCOMMIT} | {MECHANISMS[each] for each in mechanisms if each in MECHANISMS}
+    used = {each.mechanism for each in host.domains.values() if each.state == "attached"}
+    return {CAN_OVERCOMMIT} | {MECHANISMS[each] for each in used if each in MECHANISMS}

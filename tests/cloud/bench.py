@@ -17,21 +17,22 @@ from testbed.run_dir import run_directory
 from .overcommitted_cloud import OvercommittedCloud
 
 _REPORTS = 50
-# In nova-compute's own environment: what update_provider_tree adds to the parent's.
+# In nova-compute's own environment: what get_available_resource and update_provider_tree add to the parent's.
 _REPORT = """
 import statistics, sys, time
-from thermocline_nova import traits
+from thermocline_nova import host_statistics, traits
 from thermocline_nova.capacity import Capacity, Rules
 from thermocline_nova.daemon import Daemon
 from thermocline_nova.host_memory import available_mb
 daemon, capacity, times = Daemon(sys.argv[1]), Capacity(Rules(0.1, 2.0, 0, 1)), []
 for _ in range(int(sys.argv[2])):
     began = time.perf_counter()
-    figures = daemon.figures(2.0)
-    traits.wanted(True, {each.mechanism for each in figures.values()})
-    capacity.offer(8000, available_mb(), figures.values())
+    host_statistics.add_statistics({"cpu_info": "{}"}, daemon.host_figures(2.0).domains)
+    host = daemon.host_figures(2.0)
+    traits.wanted(host)
+    capacity.offer(8000, available_mb(), host)
     times.append((time.perf_counter() - began) * 1000)
-print(len(figures), statistics.median(times), max(times))
+print(len(host.domains), statistics.median(times), max(times))
 """
 
 

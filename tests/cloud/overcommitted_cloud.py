@@ -3,7 +3,9 @@
 
 import contextlib
 import dataclasses
+import json
 import os
+import re
 import subprocess
 
 from minicloud.cloud import Cloud
@@ -112,6 +114,11 @@ class OvercommittedCloud:
         self.servers.act(server, "confirmResize")
         self.servers.wait_for(server, "ACTIVE")
 
+    def rebuild(self, server, image):
+        """From an image's id; returns when it runs again."""
+        self.servers.act(server, "rebuild", {"imageRef": image})
+        self.servers.wait_for(server, "ACTIVE")
+
     def figures(self, server):
         """What the daemon says of the server's domain."""
         return self.client.wait_for_domain(server).figures()
@@ -130,6 +137,11 @@ class OvercommittedCloud:
         """A channel to the server's guestmem, once it is ready. The API tells nobody of what a console says."""
         wait_until("guestmem in the server is ready", lambda: '"ready"' in self.servers.console(server), seconds)
         return SerialConsole(self.processes, server)
+
+    def notifications(self, event, server):
+        """Payloads of thermocline.EVENT about this server so far: this cloud's go to nova-compute's log."""
+        found = re.findall(rf"oslo\.messaging\.notification\.thermocline\.{event} .*?(\{{.*\}})", self.log())
+        return [payload for payload in (json.loads(each)["payload"] for each in found) if payload["server"] == server]
 
     def log(self, name="nova-compute"):
         """What a service of Nova has logged so far."""

@@ -4,31 +4,9 @@
 import pytest
 
 from minicloud.errors import CloudError
-from minicloud.images import copy_image
+from minicloud.images import IMAGE, copy_image, find_image
 from minicloud.rest import ApiError
 from testbed.sizes import MIB
-
-
-def test_a_server_is_attached_before_its_kernel_is_up_and_shows_its_figures(cloud):
-    flavor = cloud.flavor("limited", 256, policy="limit", limit="40%")
-    server = cloud.servers.create("limited", flavor)
-    cloud.servers.wait_for(server, "ACTIVE")
-    figures = cloud.wait_for_figures(server, "attached", lambda figures: figures["State"] == "attached", 30)
-    assert '"ready"' not in cloud.servers.console(server)
-    assert cloud.metadata(server) == f"<overcommit limit=\"{256 * MIB * 40 // 100}\"/>"
-    guest = cloud.booted(server)
-    guest.request(f"fill {150 * MIB} 7 10", seconds=180)
-    figures = cloud.wait_for_figures(server, "limit", lambda figures: figures["LimitMet"] and figures["ColdBytes"] > 60 * MIB, 90)
-    assert figures["LimitBytes"] == 256 * MIB * 40 // 100
-    shown = cloud.servers.diagnostics(server, "compute 2.1")
-    assert shown["thermocline_limit"] == figures["LimitBytes"] // 1024
-    assert shown["thermocline_memory"] == 256 * 1024
-    assert 60 * 1024 < shown["thermocline_cold"] <= 256 * 1024
-    assert 0 < shown["thermocline_resident"] <= shown["thermocline_limit"]
-    assert shown["thermocline_stall_ms"] >= 0
-    assert guest.request("verify", seconds=300)["ok"]
-    guest.close()
-    assert "thermocline.attach" in cloud.log()
 
 
 def test_a_server_is_overcommitted_again_after_it_was_stopped_and_started(cloud):
@@ -50,6 +28,46 @@ def test_a_resize_changes_what_holds(cloud):
     cloud.resize(server, cloud.flavor("larger-limit", 256, limit="128MiB"))
     cloud.wait_for_figures(server, "the new limit", lambda figures: figures["State"] == "attached" and figures["LimitBytes"] == 128 * MIB)
     assert cloud.metadata(server) == f"<overcommit limit=\"{128 * MIB}\"/>"
+
+
+def test_a_resize_to_a_flavor_that_asks_for_nothing_sets_the_server_free(cloud):
+    server = cloud.servers.create("freed", cloud.flavor("limited-before", 128, limit="96MiB"))
+    cloud.servers.wait_for(server, "ACTIVE")
+    cloud.wait_for_figures(server, "the limit", lambda figures: figures["LimitBytes"] == 96 * MIB)
+    cloud.resize(server, "m256")
+    _wait_until_free(cloud, server)
+
+
+def _wait_until_free(cloud, server):
+    """Until nothing is remembered of what the server has asked for before."""
+    cloud.wait_for_figures(server, "free", lambda figures: figures["Running"] and figures["State"] == "detached" and not figures["Managed"]
+                           and not figures["LimitBytes"])
+    assert cloud.metadata(server) is None
+
+
+def test_a_rebuild_follows_the_new_image(cloud):
+    asks = copy_image(cloud.servers.rest, "rebuilds", thermocline_limit="90MiB", thermocline_priority="300")
+    server = cloud.servers.create("rebuilt", "m128")
+    cloud.servers.wait_for(server, "ACTIVE")
+    assert cloud.metadata(server) is None
+    cloud.rebuild(server, asks)
+    cloud.wait_for_figures(server, "the image's wish", lambda figures: figures["State"] == "attached" and figures["LimitBytes"] == 90 * MIB
+                           and figures["Priority"] == 300)
+    assert cloud.metadata(server) == f"<overcommit limit=\"{90 * MIB}\" priority=\"300\"/>"
+    cloud.rebuild(server, find_image(cloud.servers.rest, IMAGE)["id"])
+    _wait_until_free(cloud, server)
+
+
+def test_a_server_that_was_shelved_is_overcommitted_again(cloud):
+    server = cloud.servers.create("shelved", cloud.flavor("shelved", 128, limit="96MiB", priority="30"))
+    cloud.servers.wait_for(server, "ACTIVE")
+    cloud.servers.act(server, "shelve")
+    cloud.servers.wait_for(server, "SHELVED_OFFLOADED")
+    cloud.servers.act(server, "unshelve")
+    cloud.servers.wait_for(server, "ACTIVE")
+    cloud.wait_for_figures(server, "attached", lambda figures: figures["State"] == "attached" and figures["LimitBytes"] == 96 * MIB
+                           and figures["Priority"] == 30)
+    assert cloud.metadata(server) == f"<overcommit limit=\"{96 * MIB}\" priority=\"30\"/>"
 
 
 def test_a_server_without_a_policy_is_left_alone(cloud):

@@ -77,9 +77,9 @@ class Servers:
         found = self.nova("GET", "/os-services?binary=nova-compute")["services"]
         return found[0] if found else None
 
-    def hypervisors(self):
+    def hypervisors(self, version="compute 2.90"):
         """With their details, one for each compute host."""
-        return self.nova("GET", "/os-hypervisors/detail")["hypervisors"]
+        return self.rest.call("nova-api", "GET", "/v2.1/os-hypervisors/detail", version=version)["hypervisors"]
 
     def diagnostics(self, server, version="compute 2.90"):
         """`server show --diagnostics`."""
