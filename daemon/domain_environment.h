@@ -14,6 +14,7 @@
 #include "daemon/manager_process.h"
 #include "daemon/qemu_process.h"
 #include "daemon/runtime_directory.h"
+#include "daemon/turns.h"
 #include "db/policy_store.h"
 #include "memory/support.h"
 
@@ -39,6 +40,8 @@ struct DomainEnvironment {
     std::function<std::optional<DomainRules::Match>(const DomainInfo&)> rule{};
     /// Whether the host has a budget; empty: it has none.
     std::function<bool()> budgeted{};
+    /// Of managers that run another program than the installed one; none: they stay.
+    Turns* replacements = nullptr;
     /// So often a manager that died at once after it recovered a VM is followed by another; the pause before
     /// the second doubles each time.
     std::size_t mostRecoveries = 12;

@@ -25,7 +25,9 @@ class DomainSpec:
     memory_backing: str = ""  # content of <memoryBacking>
     more_memory_bytes: int = 0  # may be plugged in while it runs
     tools: bool = False  # stress-ng and memtester are in the guest
-    disk: Path | None = None  # raw file for /dev/vda, opened with O_DIRECT
+    disk: Path | None = None  # file for /dev/vda, opened with O_DIRECT
+    disk_format: str = "raw"
+    panics: bool = False  # has a panic device, and is kept when it says that the guest has crashed
     translated_mib: int | None = None  # what TCG may take for translated code; None: QEMU's default
 
     @property
@@ -66,11 +68,11 @@ def _cpu(spec):
     <cell id='0' cpus='0-{spec.vcpus - 1}' memory='{spec.memory_bytes // KIB}' unit='KiB'/></numa></cpu>"""
 
 
-def _disk(path):
+def _disk(path, image_format):
     if path is None:
         return ""
     return f"""<disk type='file' device='disk'>
-      <driver name='qemu' type='raw' cache='none' io='threads'/>
+      <driver name='qemu' type='{image_format}' cache='none' io='threads'/>
       <source file='{escape(str(path))}'/><target dev='vda' bus='virtio'/></disk>"""
 
 
@@ -93,15 +95,16 @@ def domain_xml(spec):
   </os>
   <features>{_features(spec)}</features>
   {_cpu(spec)}
-  <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
+  <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>{'preserve' if spec.panics else 'destroy'}</on_crash>
   <devices>
     <controller type='usb' model='none'/>
-    {_disk(spec.disk)}
+    {_disk(spec.disk, spec.disk_format)}
     <serial type='file'><source path='{escape(str(spec.console_path))}'/></serial>
     <channel type='unix'>
       <source mode='bind' path='{escape(str(spec.channel_path))}'/>
       <target type='virtio' name='{CHANNEL_NAME}'/>
     </channel>
+    {"<panic model='isa'/>" if spec.panics else ""}
     <memballoon model='virtio' freePageReporting='on'/>
   </devices>
 </domain>"""
