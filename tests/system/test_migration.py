@@ -4,8 +4,11 @@
 import dataclasses
 import subprocess
 
+import libvirt
 import pytest
 
+from testbed.deadline import wait_until
+from testbed.errors import TestbedError
 from testbed.host_services import CONNECT_URI
 from testbed.process_view import mappings
 from testbed.second_host import SecondHost
@@ -49,6 +52,15 @@ class Migration:
             ["virsh", "--quiet", "--connect", CONNECT_URI, "migrate", "--live", guest.name, "--desturi", host.uri,
              "--migrateuri", f"unix://{self._directory}/migration", "--xml", str(xml), *options],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def wait_for(self, domain, what, condition):
+        """As domain.wait_for, while it is under way."""
+        try:
+            return domain.wait_for(what, condition, seconds=30.0)
+        except TestbedError as error:
+            if self._process.poll() is None:
+                raise
+            raise TestbedError(f"the migration is over: {self.end()}: {error}") from None
 
     def end(self):
         """Waits for it: (exit code, what it said)."""
@@ -94,9 +106,9 @@ def test_live_migration(testbed, thermocline, there, second_host, limited):
     process, boot = guest.process, guest.status()["boot_id"]
     guest.spin(threads=1, write_percent=5)
     migration = Migration(testbed, second_host, guest, "--bandwidth", "100")
-    begun = domain.wait_for("the manager to know", lambda now: now["Activity"] == "copied-out")
+    begun = migration.wait_for(domain, "the manager to know", lambda now: now["Activity"] == "copied-out")
     # What is away comes back ahead of the reader, and nothing is taken meanwhile.
-    back = domain.wait_for("all of it to be back", lambda now: now["ColdBytes"] + now["StagedBytes"] == 0)
+    back = migration.wait_for(domain, "all of it to be back", lambda now: now["ColdBytes"] + now["StagedBytes"] == 0)
     assert back["EvictedPages"] == begun["EvictedPages"]
     assert "is being read" in back["LimitNote"] and not back["LimitMet"]
     code, said = migration.end()
@@ -112,8 +124,8 @@ def test_cancelled_migration(testbed, thermocline, there, second_host, limited):
     guest, domain = limited
     guest.spin(threads=1, write_percent=30)
     migration = Migration(testbed, second_host, guest, "--bandwidth", "2")
-    domain.wait_for("the manager to know", lambda now: now["Activity"] == "copied-out")
-    domain.wait_for("all of it to be back", lambda now: now["ColdBytes"] == 0)
+    migration.wait_for(domain, "the manager to know", lambda now: now["Activity"] == "copied-out")
+    migration.wait_for(domain, "all of it to be back", lambda now: now["ColdBytes"] == 0)
     virsh("domjobabort", guest.name)
     code, said = migration.end()
     assert code != 0 and "cancel" in said.lower(), said
@@ -136,17 +148,16 @@ def test_post_copy_is_left_alone(testbed, thermocline, there, second_host, limit
     guest, domain = limited
     process = guest.process
     migration = Migration(testbed, second_host, guest, "--postcopy", "--bandwidth", "20", "--postcopy-bandwidth", "20")
-    domain.wait_for("the manager to know", lambda now: now["Activity"] == "copied-out")
+    migration.wait_for(domain, "the manager to know", lambda now: now["Activity"] == "copied-out")
     virsh("migrate-postcopy", guest.name)
     arriving = there.domain(guest)
-    figures = arriving.wait_for("the guest to run over there", lambda now: now["Running"] and second_host.domain(guest).isActive()
-                                and second_host.domain(guest).state()[0] == 1)
-    pid = int(second_host.pid_file(guest).read_text())
-    assert _watched_by_qemu(pid), "post-copy is over already"
+    wait_until("the guest runs over there", lambda: second_host.domain(guest).state()
+               == [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY])
+    assert _watched_by_qemu(int(second_host.pid_file(guest).read_text()))
     with pytest.raises(ThermoclineError) as refused:
         arriving.attach()
     assert refused.value.name == "Busy" and "still arriving" in refused.value.message
-    assert arriving.figures()["State"] == "detached" and figures["State"] == "detached"
+    assert arriving.figures()["State"] == "detached"
     code, said = migration.end()
     assert code == 0, said
     migration.follow()

@@ -74,7 +74,7 @@ class SecondHost:
         with open(etc / "libvirtd.conf", "a", encoding="ascii") as file:
             file.write(f'\nhost_uuid = "{_UUID}"\nauth_unix_rw = "none"\n')
         with open(etc / "qemu.conf", "a", encoding="ascii") as file:
-            file.write('\nuser = "root"\ngroup = "root"\n')
+            file.write('\nuser = "root"\ngroup = "root"\ndynamic_ownership = 0\nremember_owner = 0\n')
         for name in ("virtlogd", "libvirtd"):
             pid_file = self._root / f"{name}.pid"
             started = subprocess.run([*self.prefix, name, "-d", "-p", str(pid_file)], stdin=subprocess.DEVNULL,
