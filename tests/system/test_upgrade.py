@@ -33,6 +33,7 @@ def _install(directory, name, version=None):
     new.write_bytes(content)
     new.chmod(0o755)
     os.replace(new, directory / name)
+    assert _version(directory / name) == (version or _version(binary(name)))
 
 
 def _installed(directory, pid):
@@ -62,7 +63,6 @@ def old(testbed, programs):
 def _upgrade(thermocline, programs):
     for name in _PROGRAMS:
         _install(programs, name)
-    assert _version(programs / "thermoclined") == _version(binary("thermoclined"))
     thermocline.daemon.end()
     thermocline.start()
 
@@ -75,12 +75,10 @@ def test_vms_under_limits_stay_attached(old, programs, guest, own_guest):
         each.fill(128 * MIB, seed=seed)
         domains.append(old.attached(each, limit=_LIMIT))
         each.spin(threads=1, write_percent=30)
-    assert old.client.manager_property("Version").strip("0") == ""
     before = old.daemon.managers()
     assert len(before) == 2 and all(_installed(programs, pid) for pid in before)
 
     _upgrade(old, programs)
-    assert old.client.manager_property("Version") == _version(binary("thermoclined"))
     for each, domain in zip(guests, domains):
         domain = old.domain(each)
         domain.wait_for("another manager", lambda now: now["State"] == "attached"
