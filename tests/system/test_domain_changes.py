@@ -73,14 +73,14 @@ def test_undefined_while_it_runs(thermocline, own_guest):
 
 def test_balloon_under_a_limit(thermocline, guest):
     guest.fill(96 * MIB, seed=183)
-    domain = thermocline.attached(guest, limit=_LIMIT)
+    domain = thermocline.attached(guest, limit=128 * MIB)
     used = domain.figures()["UsedBytes"]
     virsh("setmem", guest.name, "176M", "--live")
     libvirt_domain = guest.domain()
     wait_until("the balloon is there", lambda: libvirt_domain.memoryStats()["actual"] == 176 * MIB // KIB)
     figures = domain.wait_for("what the balloon took to be nobody's", lambda now: now["ResidentBytes"] + now["ColdBytes"]
                               + now["StagedBytes"] <= 180 * MIB)
-    assert figures["MemoryBytes"] == 256 * MIB and figures["UsedBytes"] <= max(used, _LIMIT)
+    assert figures["MemoryBytes"] == 256 * MIB and figures["UsedBytes"] <= max(used, 128 * MIB)
     guest.verify()
     virsh("setmem", guest.name, "256M", "--live")
     wait_until("the balloon is gone", lambda: libvirt_domain.memoryStats()["actual"] == 256 * MIB // KIB)
@@ -96,8 +96,7 @@ def test_a_guest_that_crashes_is_kept_for_a_look(thermocline, own_guest, testbed
     guest.fill(128 * MIB, seed=185)
     domain = thermocline.attached(guest, limit=_LIMIT)
     thermocline.ctl("freeze-paused", guest.name, "1s")
-    # The first byte of an ELF file, written to the panic device's port, says that the guest has panicked.
-    guest.channel.send("start /bin/busybox dd if=/bin/guestmem of=/dev/port bs=1 count=1 seek=1285")
+    guest.channel.send("crash")
     wait_until("libvirt calls it crashed", lambda: virsh("domstate", guest.name) == "crashed")
     figures = domain.wait_for("its memory to go", lambda now: now["Activity"] == "paused" and now["ResidentBytes"] < 16 * MIB)
     assert (figures["State"], figures["Running"], figures["Pid"]) == ("attached", True, guest.pid)

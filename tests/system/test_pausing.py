@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """A VM that is paused for long gives all of its memory back, and has it again when it is resumed."""
 
+import struct
 import tempfile
 
 import pytest
 from gi.repository import GLib
 
-from testbed.sizes import MIB
+from testbed.process_view import guest_ram
+from testbed.sizes import KIB, MIB
 from testbed.virsh import overcommit, set_overcommit, virsh
 
 _FILL = 160 * MIB
 _FLOOR = 16 * MIB
+PAGE = 4 * KIB
 
 
 def _in_memory(figures):
@@ -25,7 +28,7 @@ def _frozen(domain):
     return domain.wait_for("its memory to go", lambda now: now["Activity"] == "paused" and _in_memory(now) < _FLOOR)
 
 
-def _resumed(guest, domain, at_least, note=""):
+def _resumed(guest, domain, at_least):
     """All by itself: nothing touches the guest's memory but what runs in it anyway."""
     virsh("resume", guest.name)
     figures = domain.wait_for("what it had to be back",
@@ -58,32 +61,49 @@ def test_paused_without_a_limit(thermocline, suspended):
     guest.verify()
 
 
-def test_what_was_hot_comes_back_under_a_limit(thermocline, suspended):
+def _places(guest, region, pages):
+    """Of some pages of a region: where in the guest's memory."""
+    return [guest.channel.request(f"where {region} {page}")["physical"] for page in range(0, pages, 29)]
+
+
+def _present(guest, ram, places):
+    """Those whose page is in the process's memory."""
+    with open(f"/proc/{guest.pid}/pagemap", "rb", buffering=0) as pagemap:
+        there = set()
+        for place in places:
+            pagemap.seek((ram + place) // PAGE * 8)
+            if struct.unpack("<Q", pagemap.read(8))[0] >> 63:
+                there.add(place)
+        return there
+
+
+def test_what_it_worked_with_comes_back_under_a_limit(thermocline, suspended):
     guest = suspended
-    guest.fill(96 * MIB, seed=172)  # cold
-    guest.fill(48 * MIB, seed=173)  # hot
-    domain = thermocline.attached(guest, limit=112 * MIB)
+    ram = guest_ram(guest.pid, guest.spec.memory_bytes)
+    guest.fill(112 * MIB, seed=172)
+    guest.fill(48 * MIB, seed=173)
+    places = _places(guest, 0, 112 * MIB // PAGE) + _places(guest, 1, 48 * MIB // PAGE)
+    domain = thermocline.attached(guest, limit=144 * MIB)
     _freeze_paused(domain)
-    hot = [f"where 1 {page}" for page in range(0, 12288, 64)]
-    for _ in range(3):
-        for where in hot:
-            guest.channel.request(where)
-    before = domain.figures()
+    guest.touch(8000)
+    before = domain.wait_for_limit()
+    worked_with = _present(guest, ram, places)
+    assert 100 < len(worked_with) < len(places) - 100
     virsh("suspend", guest.name)
     _frozen(domain)
-    back = _resumed_without_a_look(guest, domain, _in_memory(before) * 3 // 4)
-    assert back["ColdFaults"] - before["ColdFaults"] < 2000
-    assert back["UsedBytes"] <= 112 * MIB
+    assert len(_present(guest, ram, places)) < 20
+    virsh("resume", guest.name)
+    back = domain.wait_for("what it had to be back", lambda now: now["Activity"] == "running"
+                           and _in_memory(now) > _in_memory(before) * 7 // 8)
+    assert back["UsedBytes"] <= 144 * MIB
+    # By the page: not what happens to lie beside it.
+    present = _present(guest, ram, places)
+    assert len(present & worked_with) > len(worked_with) * 3 // 4
+    assert len(present - worked_with) < (len(places) - len(worked_with)) // 4
     guest.verify()
     domain.wait_for_limit()
     domain.detach()
     guest.verify()
-
-
-def _resumed_without_a_look(guest, domain, at_least):
-    virsh("resume", guest.name)
-    return domain.wait_for("what it had to be back",
-                           lambda now: now["Activity"] == "running" and _in_memory(now) > at_least)
 
 
 def test_paused_with_a_file_tier(thermocline_with, suspended):
