@@ -48,11 +48,11 @@ Expected<ExitCode> set(const Common& common, const Arguments& arguments) {
 }  // namespace
 
 void addFreezePausedCommand(CLI::App& app, Common& common) {
-    auto* const command =
-        addCommand(app, common, "freeze-paused",
-                   "let all of a managed domain's memory go once it has been paused (virsh suspend) for so long",
-                   "  thermoctl freeze-paused web1 5m    what it worked with comes back first when it is resumed\n"
-                   "  thermoctl freeze-paused web1 off   its memory stays where it is\n");
+    auto* const command = addCommand(
+        app, common, "freeze-paused",
+        "let all of a managed domain's memory go once it has been paused (virsh suspend) for so long",
+        "  thermoctl freeze-paused web1 5m    what it worked with comes back first when it is resumed\n"
+        "  thermoctl freeze-paused web1 off   its memory stays where it is\n");
     const auto arguments = std::make_shared<Arguments>();
     addDomainArgument(command, arguments->domain)->required();
     command->add_option("AFTER", arguments->after, "a time, such as 30s, 5m or 1h, or off")->required();

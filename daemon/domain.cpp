@@ -327,6 +327,7 @@ Result<void> Domain::openClient() {
     auto pidfd = openPidfd((*client)->managerPid());
     if (!pidfd) return tl::unexpected<Error>(pidfd.error());
     client_ = std::move(*client);
+    tellingActivity_ = false;
     managerPidfd_ = std::move(*pidfd);
     managerSource_ =
         environment_.loop.watch(managerPidfd_.get(), EPOLLIN, [this](std::uint32_t) { onManagerEnded(); });

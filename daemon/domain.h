@@ -103,7 +103,8 @@ class Domain : private ManagerClient::Listener {
     [[nodiscard]] std::string limitNote() const;
     /// As limitBytes().
     [[nodiscard]] db::ProactivePolicy proactive() const;
-    /// memory::activityName(), as its manager was told; empty while there is none, or one that cannot be told.
+    /// memory::activityName(), as its manager was told; empty while there is none, or one that cannot be
+    /// told.
     [[nodiscard]] const std::string& activity() const { return status_.activity; }
     [[nodiscard]] std::uint32_t freezePausedSeconds() const { return policy_.freezePausedSeconds; }
     [[nodiscard]] std::uint32_t priority() const { return policy_.priority; }
@@ -204,9 +205,9 @@ class Domain : private ManagerClient::Listener {
     std::unique_ptr<ManagerClient> client_;
     UniqueFd managerPidfd_;
     EventLoop::Source managerSource_;
-    EventLoop::Source patience_;  ///< runs out when a manager that should end does not
-    bool leaving_ = false;        ///< the manager answered `detach`: its end is no crash
-    bool leavingToAnother_ = false;  ///< likewise, of one that has handed over
+    EventLoop::Source patience_;      ///< runs out when a manager that should end does not
+    bool leaving_ = false;            ///< the manager answered `detach`: its end is no crash
+    bool leavingToAnother_ = false;   ///< likewise, of one that has handed over
     std::function<void()> replaced_;  ///< whose turn it is to replace managers; called once it is over
     Done pendingDetach_;
     std::size_t recoveries_ = 0;  ///< since a manager lived for a while

@@ -53,9 +53,9 @@ void Domain::followActivity() {
 
 void Domain::setFreezePaused(std::uint32_t seconds, Done done) {
     if (std::chrono::seconds(seconds) > longestFreezePaused)
-        return done(fail(ErrorCode::invalidArgument,
-                         fmt::format("{} s is too long; it is {} s at most, 0 = never", seconds,
-                                     longestFreezePaused.count())));
+        return done(
+            fail(ErrorCode::invalidArgument, fmt::format("{} s is too long; it is {} s at most, 0 = never",
+                                                         seconds, longestFreezePaused.count())));
     if (!policy_.managed)
         return done(fail(ErrorCode::notAttached,
                          fmt::format("domain {} is not attached; attach it first: thermoctl attach {}",

@@ -57,12 +57,10 @@ class RuleReader {
                                  name == "min-resident" || name == "freeze-paused" || name == "priority";
             const bool pattern = name == "name" || name == "metadata";
             if (setting || (pattern && !fallback)) continue;
-            return wrong(
-                node,
-                fmt::format(
-                    "there is no {} here; there are {}attach, limit, max-stall, min-resident, freeze-paused and "
-                    "priority",
-                    name, fallback ? "" : "name, metadata, "));
+            return wrong(node, fmt::format("there is no {} here; there are {}attach, limit, max-stall, "
+                                           "min-resident, freeze-paused and "
+                                           "priority",
+                                           name, fallback ? "" : "name, metadata, "));
         }
         return {};
     }

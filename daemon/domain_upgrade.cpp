@@ -3,11 +3,11 @@
 // A Domain whose manager runs a program that is not the installed one any more: another takes over from it,
 // without the VM being detached.
 //
-// The manager is asked to hand over: it stops, leaves everything where it is, and ends. `run --recover` of the
-// installed program goes on as it would after a crash, which may happen at any instruction; so whatever goes
-// wrong between the two is no more than that. What makes it worse than a crash is looked at before: a program
-// that does not run here, or does not understand what is there, is not let near the VM. It keeps its manager,
-// and the state's note says so.
+// The manager is asked to hand over: it stops, leaves everything where it is, and ends. `run --recover` of
+// the installed program goes on as it would after a crash, which may happen at any instruction; so whatever
+// goes wrong between the two is no more than that. What makes it worse than a crash is looked at before: a
+// program that does not run here, or does not understand what is there, is not let near the VM. It keeps its
+// manager, and the state's note says so.
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -21,11 +21,10 @@ void Domain::followInstalled() {
     if (environment_.replacements == nullptr || state_ != State::attached || !client_ ||
         environment_.managers.isInstalled(client_->managerPid()))
         return;
-    environment_.replacements->ask(
-        [this, alive = std::weak_ptr<bool>(alive_)](std::function<void()> over) {
-            if (alive.expired()) return over();
-            replaceManager(std::move(over));
-        });
+    environment_.replacements->ask([this, alive = std::weak_ptr<bool>(alive_)](std::function<void()> over) {
+        if (alive.expired()) return over();
+        replaceManager(std::move(over));
+    });
 }
 
 void Domain::replaceManager(std::function<void()> over) {

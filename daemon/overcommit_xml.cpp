@@ -98,7 +98,8 @@ Result<std::uint32_t> parseFreezePaused(std::string_view text) {
     const auto span = parseSpan(text);
     if (!span) return tl::unexpected<Error>(span.error());
     if (*span > longestFreezePaused)
-        return invalid(fmt::format("{} is too long; it is {} at most", text, formatSpan(longestFreezePaused)));
+        return invalid(
+            fmt::format("{} is too long; it is {} at most", text, formatSpan(longestFreezePaused)));
     return static_cast<std::uint32_t>(span->count());
 }
 

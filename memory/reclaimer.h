@@ -159,9 +159,9 @@ class Reclaimer {
     Clock::time_point respiteUntil_{};
     Clock::time_point progressAt_{};  // reclaim began, or freed something
     PoolShare poolShare_;
-    BlockNumber nextInOrder_ = 0;  // to be brought back for who copies the VM's memory
-    bool limitWaits_ = false;      // for the end of that
-    bool hostShort_ = false;       // the limit has to hold all the same
+    BlockNumber nextInOrder_ = 0;             // to be brought back for who copies the VM's memory
+    bool limitWaits_ = false;                 // for the end of that
+    bool hostShort_ = false;                  // the limit has to hold all the same
     std::deque<Pager::InMemory> workingSet_;  // what went when the VM was paused, hottest first
     std::uint64_t leftInMemory_ = 0;          // pages then; 0: it was not all gone over yet
     std::uint64_t inVain_ = 0;  // blocks evicted without a page of them going, one after the other

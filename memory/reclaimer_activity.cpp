@@ -50,7 +50,8 @@ bool Reclaimer::bringBackInOrder() {
     if (!std::exchange(limitWaits_, true)) {
         clock_.clearPool();
         workingSet_.clear();
-        setNote("all of its memory is being read (migration, save or dump): the limit waits for the end of that");
+        setNote(
+            "all of its memory is being read (migration, save or dump): the limit waits for the end of that");
     }
     budget_.lift();
     guest_.roomMade();
@@ -137,8 +138,8 @@ void Reclaimer::restoreWorkingSet() {
         }
         const auto& part = workingSet_.front();
         const auto bytes = part.pages.count() * pageBytes;
-        const bool room = budget_.limit() == 0 ||
-                          !HardLimitPolicy(budget_.target()).mustStart(budget_.used() + bytes);
+        const bool room =
+            budget_.limit() == 0 || !HardLimitPolicy(budget_.target()).mustStart(budget_.used() + bytes);
         if (!room || hostAvailableBytes() < hostReserveBytes + blockBytes) {
             workingSet_.clear();
             return;

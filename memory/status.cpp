@@ -50,10 +50,11 @@ void eachField(Visit&& visit, S& s) {
 
 /// What a manager that was started before an upgrade of the daemon does not know.
 bool addedLater(std::string_view field) {
-    constexpr std::string_view fields[] = {
-        "prefetched_pages", "proactive_max_stall", "min_resident_bytes", "frozen_bytes",
-        "file_bytes",       "file_tier",           "frozen_faults",      "policy",
-        "policy_note",      "activity"};
+    constexpr std::string_view fields[] = {"prefetched_pages",   "proactive_max_stall",
+                                           "min_resident_bytes", "frozen_bytes",
+                                           "file_bytes",         "file_tier",
+                                           "frozen_faults",      "policy",
+                                           "policy_note",        "activity"};
     return std::find(std::begin(fields), std::end(fields), field) != std::end(fields);
 }
 

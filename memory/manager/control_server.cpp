@@ -173,9 +173,8 @@ void ControlServer::handle(int client, const nlohmann::json& request) {
                                   : std::nullopt;
         if (!activity)
             return answer(
-                fail(ErrorCode::invalidArgument,
-                     fmt::format("set-activity takes {{\"activity\": one of {}}}",
-                                 fmt::join(memory::activityNames, ", "))));
+                fail(ErrorCode::invalidArgument, fmt::format("set-activity takes {{\"activity\": one of {}}}",
+                                                             fmt::join(memory::activityNames, ", "))));
         answer(vm_->setActivity(*activity));
     } else if (method == "hand-over") {
         if (detaching_) return answer(fail(ErrorCode::busy, "the VM is being detached"));

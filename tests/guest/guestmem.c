@@ -248,8 +248,8 @@ static void do_reboot(int count, char** word) {
     reboot(!strcmp(word[0], "reboot") ? RB_AUTOBOOT : RB_POWER_OFF);
 }
 
-// crash: tells the panic device (pvpanic), as a kernel's panic does. Only once the processors are started again, if ever,
-// does anything else come.
+// crash: tells the panic device (pvpanic), as a kernel's panic does. Only once the processors are started
+// again, if ever, does anything else come.
 static void do_crash(int count, char** word) {
     enum { PORT = 0x505, PANICKED = 1 };
     (void)count;
