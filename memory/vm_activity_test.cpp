@@ -115,7 +115,7 @@ TEST_P(VmActivityTest, pausesThatAreInterruptedAgainAndAgainLoseNothing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Memory, VmActivityTest, ::testing::Bool(),
-                         [](const auto& info) { return info.param ? "Huge" : "Small"; });
+                         [](const auto& suite) { return suite.param ? "Huge" : "Small"; });
 
 }  // namespace
 }  // namespace thermocline::memory
