@@ -90,6 +90,8 @@ DomainFigures toFigures(std::string path, const Properties& properties) {
     take(properties, "MinResidentBytes", figures.minResidentBytes);
     take(properties, "Policy", figures.policy);
     take(properties, "PolicyNote", figures.policyNote);
+    take(properties, "Activity", figures.activity);
+    take(properties, "FreezePausedSeconds", figures.freezePausedSeconds);
     take(properties, "Priority", figures.priority);
     take(properties, "AllotmentBytes", figures.allotmentBytes);
     take(properties, "AllotmentNote", figures.allotmentNote);
@@ -289,6 +291,10 @@ Expected<void> Client::clearLimit(const DomainFigures& domain) {
 Expected<void> Client::setProactive(const DomainFigures& domain, double maxStall,
                                     std::uint64_t minResidentBytes) {
     return guarded([&] { DomainProxy(*connection_, domain.path).SetProactive(maxStall, minResidentBytes); });
+}
+
+Expected<void> Client::setFreezePaused(const DomainFigures& domain, std::uint32_t seconds) {
+    return guarded([&] { DomainProxy(*connection_, domain.path).SetFreezePaused(seconds); });
 }
 
 Expected<void> Client::setPriority(const DomainFigures& domain, std::uint32_t priority) {

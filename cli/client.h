@@ -19,9 +19,9 @@ namespace thermocline::cli {
 struct DomainFigures {
     std::string path;
     std::string name, uuid, state, stateNote, mechanism, supportReason, supportFix, limitNote, fileTier,
-        policy, policyNote, settingsNote, allotmentNote;
+        policy, policyNote, settingsNote, allotmentNote, activity;
     bool running = false, managed = false, supported = false, limitMet = true;
-    std::uint32_t pid = 0, priority = 100;
+    std::uint32_t pid = 0, priority = 100, freezePausedSeconds = 0;
     std::uint64_t memoryBytes = 0, residentBytes = 0, stagedBytes = 0, coldBytes = 0, storeBytes = 0,
                   metadataBytes = 0, usedBytes = 0, limitBytes = 0, faults = 0, stagedFaults = 0,
                   coldFaults = 0, zeroFaults = 0, evictedPages = 0, stallNanoseconds = 0,
@@ -106,6 +106,8 @@ class Client {
     Expected<void> clearLimit(const DomainFigures& domain);
     /// maxStall 0: off.
     Expected<void> setProactive(const DomainFigures& domain, double maxStall, std::uint64_t minResidentBytes);
+    /// 0: never.
+    Expected<void> setFreezePaused(const DomainFigures& domain, std::uint32_t seconds);
     Expected<void> setPriority(const DomainFigures& domain, std::uint32_t priority);
     /// Returns when it has begun; `fileTier` tells the rest.
     Expected<void> closeFileTier(const DomainFigures& domain);

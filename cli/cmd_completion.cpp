@@ -12,7 +12,7 @@ constexpr const char* bashScript = R"bash(# bash completion for thermoctl
 _thermoctl()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=
-    local commands='list status attach detach limit proactive priority budget plan file-tier heat history top doctor completion'
+    local commands='list status attach detach limit proactive freeze-paused priority budget plan file-tier heat history top doctor completion'
     local i
     for ((i = 1; i < COMP_CWORD; i++)); do
         [[ " $commands " == *" ${COMP_WORDS[i]} "* ]] && { command=${COMP_WORDS[i]}; break; }
@@ -49,7 +49,7 @@ _thermoctl()
         return
     fi
     case $command in
-        status | attach | detach | limit | proactive | priority | file-tier | heat | history | doctor)
+        status | attach | detach | limit | proactive | freeze-paused | priority | file-tier | heat | history | doctor)
             if ((COMP_CWORD == i + 1)); then
                 local IFS=$'\n'
                 mapfile -t COMPREPLY < <(compgen -W "$(thermoctl list --names 2> /dev/null)" -- "$cur")

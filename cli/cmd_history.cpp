@@ -12,6 +12,7 @@
 #include "cli/history_view.h"
 #include "cli/image_file.h"
 #include "cli/output.h"
+#include "common/time_span.h"
 
 namespace thermocline::cli {
 namespace {

@@ -21,6 +21,9 @@ void printDomain(const DomainFigures& domain) {
     line("UUID", domain.uuid);
     line("State", fmt::format("{}{}", style.paint(domain.state, stateColour(domain.state)),
                               domain.running ? fmt::format(", process {}", domain.pid) : ", not running"));
+    if (domain.activity == "copied-out")
+        line("", "all of its memory is being read (migration, save or dump); nothing is taken meanwhile");
+    if (domain.activity == "paused") line("", "it is paused, and all of its memory goes");
     if (!domain.stateNote.empty()) line("Note", style.paint(domain.stateNote, Colour::warning));
     line("Managed", domain.managed ? "yes: attached whenever it runs" : "no");
     if (!domain.settingsNote.empty())
@@ -28,6 +31,7 @@ void printDomain(const DomainFigures& domain) {
     line("Memory", formatByteSize(domain.memoryBytes));
     line("Limit", domain.limitBytes == 0 ? "none" : formatByteSize(domain.limitBytes));
     line("Proactive", proactiveText(domain));
+    if (domain.freezePausedSeconds != 0) line("Freeze paused", freezePausedText(domain));
     line("Priority", std::to_string(domain.priority));
     if (domain.allotmentBytes != 0)
         line("Budget leaves",

@@ -12,6 +12,7 @@
 #include "cli/cmd_completion.h"
 #include "cli/cmd_doctor.h"
 #include "cli/cmd_file_tier.h"
+#include "cli/cmd_freeze_paused.h"
 #include "cli/cmd_heat.h"
 #include "cli/cmd_history.h"
 #include "cli/cmd_limit.h"
@@ -33,6 +34,7 @@ class CommandTest : public ::testing::Test {
         addCompletionCommand(app_, common_);
         addDoctorCommand(app_, common_);
         addFileTierCommand(app_, common_);
+        addFreezePausedCommand(app_, common_);
         addHeatCommand(app_, common_);
         addBudgetCommand(app_, common_);
         addPlanCommand(app_, common_);
@@ -66,7 +68,7 @@ class CommandTest : public ::testing::Test {
 TEST_F(CommandTest, completionIsAScriptForBash) {
     EXPECT_EQ(run("completion bash").value(), ExitCode::ok);
     EXPECT_THAT(output_, HasSubstr("complete -F _thermoctl thermoctl"));
-    EXPECT_THAT(output_, HasSubstr("proactive priority budget plan file-tier heat"));
+    EXPECT_THAT(output_, HasSubstr("proactive freeze-paused priority budget plan file-tier heat"));
     EXPECT_THROW(app_.parse("completion fish"), CLI::ValidationError);
 }
 
@@ -150,6 +152,8 @@ TEST_F(CommandTest, withoutADaemonSaysHowToGetOne) {
                              "plan",
                              "plan --budget 24G",
                              "priority vm 200",
+                             "freeze-paused vm 5m",
+                             "freeze-paused vm off",
                              "history vm --csv"})
         expectUnreachable(line);
 }
@@ -179,6 +183,7 @@ TEST_F(CommandTest, refusesWhatIsNoUsage) {
     EXPECT_THROW(app_.parse("history vm --resolution weekly"), CLI::ValidationError);
     EXPECT_THROW(app_.parse("history vm --csv --json"), CLI::ExcludesError);
     EXPECT_THROW(app_.parse("history vm --csv --table"), CLI::ExcludesError);
+    EXPECT_THROW(app_.parse("freeze-paused vm"), CLI::RequiredError);
     EXPECT_THROW(app_.parse("priority vm"), CLI::RequiredError);
     EXPECT_THROW(app_.parse("priority vm high"), CLI::ConversionError);
     EXPECT_THROW(app_.parse("budget --keep-free 1G"), CLI::RequiresError);

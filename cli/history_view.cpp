@@ -6,13 +6,12 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <ctime>
 #include <functional>
-#include <map>
 
 #include "common/byte_size.h"
+#include "common/time_span.h"
 
 namespace thermocline::cli {
 namespace {
@@ -109,24 +108,6 @@ std::string stepText(std::chrono::seconds step) {
 
 std::string timeText(std::uint64_t time) {
     return fmt::format("{:%Y-%m-%d %H:%M:%S}", fmt::localtime(static_cast<std::time_t>(time)));
-}
-
-Result<std::chrono::seconds> parseSpan(std::string_view text) {
-    const auto bad = [&] {
-        return fail(
-            ErrorCode::invalidArgument,
-            fmt::format("\"{}\" is not a span of time; write a number and a unit, such as 90s, 15m, 1h or 2d",
-                        text));
-    };
-    std::uint32_t number = 0;
-    const auto [rest, status] = std::from_chars(text.data(), text.data() + text.size(), number);
-    if (status != std::errc{} || number == 0) return bad();
-    static const std::map<std::string_view, std::int64_t> units{{"", 1},     {"s", 1},     {"m", 60},
-                                                                {"h", 3600}, {"d", 86400}, {"w", 604800}};
-    const auto unit =
-        units.find(std::string_view(rest, static_cast<std::size_t>(text.data() + text.size() - rest)));
-    if (unit == units.end()) return bad();
-    return std::chrono::seconds(number * unit->second);
 }
 
 Result<std::chrono::sys_seconds> parseTime(std::string_view text, std::chrono::sys_seconds now) {

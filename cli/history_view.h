@@ -26,10 +26,6 @@ struct HistoryView {
     std::vector<std::optional<HistorySample>> samples;
 };
 
-/// "90" or "90s", "15m", "1h", "2d", "1w": a positive whole
-/// number and a unit (seconds where none). invalidArgument.
-Result<std::chrono::seconds> parseSpan(std::string_view text);
-
 /// A moment, as journalctl takes it: how long before `now` ("15m", "-15m"), "2026-11-24", "2026-11-24 14:30",
 /// "2026-11-24 14:30:05", "14:30" or "14:30:05" of today, "now", "today", "yesterday". invalidArgument.
 Result<std::chrono::sys_seconds> parseTime(std::string_view text, std::chrono::sys_seconds now);

@@ -10,6 +10,7 @@
 #include "cli/cmd_detach.h"
 #include "cli/cmd_doctor.h"
 #include "cli/cmd_file_tier.h"
+#include "cli/cmd_freeze_paused.h"
 #include "cli/cmd_heat.h"
 #include "cli/cmd_history.h"
 #include "cli/cmd_limit.h"
@@ -56,6 +57,7 @@ ExitCode run(int argc, char** argv) {
     addLimitCommand(app, common);
     addProactiveCommand(app, common);
     addFileTierCommand(app, common);
+    addFreezePausedCommand(app, common);
     addPriorityCommand(app, common);
     addBudgetCommand(app, common);
     addPlanCommand(app, common);

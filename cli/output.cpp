@@ -11,6 +11,7 @@
 
 #include "common/byte_size.h"
 #include "common/share.h"
+#include "common/time_span.h"
 
 namespace thermocline::cli {
 namespace {
@@ -88,6 +89,12 @@ std::string proactiveText(const DomainFigures& domain) {
                        domain.minResidentBytes == 0
                            ? ""
                            : fmt::format(", leaving {} in memory", formatByteSize(domain.minResidentBytes)));
+}
+
+std::string freezePausedText(const DomainFigures& domain) {
+    if (domain.freezePausedSeconds == 0) return "off: its memory stays where it is while it is paused";
+    return fmt::format("all of its memory goes once it has been paused for {}",
+                       formatSpan(std::chrono::seconds(domain.freezePausedSeconds)));
 }
 
 std::string budgetText(const ManagerFigures& manager) {
@@ -195,6 +202,8 @@ nlohmann::json toJson(const DomainFigures& domain) {
             {"limit_bytes", domain.limitBytes},
             {"limit_met", domain.limitMet},
             {"limit_note", domain.limitNote},
+            {"activity", domain.activity},
+            {"freeze_paused_seconds", domain.freezePausedSeconds},
             {"priority", domain.priority},
             {"allotment_bytes", domain.allotmentBytes},
             {"allotment_note", domain.allotmentNote},

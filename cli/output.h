@@ -64,6 +64,8 @@ std::string sizeOrDash(std::uint64_t bytes);
 std::string percent(double ratio);
 /// "off", or the stall that it may cost and what it leaves in memory.
 std::string proactiveText(const DomainFigures& domain);
+/// "off", or after what time of a pause its memory goes.
+std::string freezePausedText(const DomainFigures& domain);
 /// "none", or whether it is open, and what it holds.
 std::string fileTierText(const DomainFigures& domain);
 /// "off", or the budget, what is kept free, and what there is to say of it.

@@ -53,6 +53,7 @@ Daemon::Daemon(Parts parts)
                     }}),
       managers_(parts.loop, std::move(parts.managerExecutable), parts.managerTimeout,
                 std::move(parts.fileTier), std::move(parts.policy), parts.mechanism),
+      replacements_(parts.loop),
       configDirectory_(std::move(parts.configDirectory)),
       environment_{parts.loop,
                    managers_,
@@ -70,6 +71,7 @@ Daemon::Daemon(Parts parts)
                        hypervisor_.setOvercommit(uuid, std::move(element), std::move(done));
                    },
                    [this](const DomainInfo& info) { return rules_.match(info); }} {
+    environment_.replacements = &replacements_;
     environment_.budgeted = [this] { return arbiter_.budget().on(); };
     environment_.suspend = [this](const std::string& uuid, std::function<void(Result<void>)> done) {
         hypervisor_.suspend(uuid, std::move(done));

@@ -18,6 +18,7 @@
 #include "daemon/manager_process.h"
 #include "daemon/qemu_process.h"
 #include "daemon/runtime_directory.h"
+#include "daemon/turns.h"
 #include "db/history_store.h"
 #include "db/policy_store.h"
 #include "memory/support.h"
@@ -106,6 +107,7 @@ class Daemon : private Hypervisor::Listener {
     HistoryRecorder recorder_;
     HostArbiter arbiter_;
     ManagerProcesses managers_;
+    Turns replacements_;
     std::filesystem::path configDirectory_;
     DomainRules rules_;
     std::string configurationNote_;

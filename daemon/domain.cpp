@@ -148,6 +148,7 @@ void Domain::enter(State state, std::string note) {
         spdlog::info("domain {}: {}{}{}", info_.name, stateName(state), note.empty() ? "" : ": ", note);
     state_ = state;
     stateNote_ = std::move(note);
+    if (replaced_ && state != State::recovering) environment_.loop.post(std::exchange(replaced_, nullptr));
     watchMappers();
     settle();
     environment_.changed(*this);
@@ -173,7 +174,11 @@ void Domain::update(const DomainInfo& info) {
     // What did not suit the domain may suit it now.
     if (started || info.memoryBytes != info_.memoryBytes) followed_.reset();
     if (info.hardLimitBytes != info_.hardLimitBytes) hardLimitDue_ = true;
+    if (info.activity == memory::Activity::paused && info_.activity != memory::Activity::paused)
+        pausedSince_ = std::chrono::steady_clock::now();
     info_ = info;
+    if (!info_.running) endedId_ = 0;
+    if (vmId_ == 0 && vmPid_ != 0 && !vmEnded()) vmId_ = info_.id;
     if (started) {
         attempts_ = 0;
         hadElement_ = false;
@@ -188,6 +193,7 @@ void Domain::update(const DomainInfo& info) {
     followMetadata();
     followRule();
     followHardLimit();
+    followActivity();
     attachByPolicy();
     if (changed) environment_.changed(*this);
 }
@@ -205,6 +211,8 @@ void Domain::attachByPolicy() {
     if (!policy_.managed || !info_.running || info_.migratingIn || state_ != State::detached ||
         retry_.active())
         return;
+    // What has the same name or UUID now is somebody else's: where it was migrated to, for one.
+    if (info_.id != 0 && info_.id == endedId_) return;
     if (attempts_ > attachRetries.size()) return;
     spdlog::info("domain {}: attaching, as its policy says", info_.name);
     attachNow([this](Result<void> attached) {
@@ -279,6 +287,7 @@ void Domain::attachNow(Done done) {
     if (!directory) return done(tl::unexpected<Error>(directory.error()));
 
     vmPid_ = *pid;
+    vmId_ = info_.id;
     watchVm(std::move(*pidfd));
     leaving_ = false;
     allotment_ = 0;
@@ -318,6 +327,7 @@ Result<void> Domain::openClient() {
     auto pidfd = openPidfd((*client)->managerPid());
     if (!pidfd) return tl::unexpected<Error>(pidfd.error());
     client_ = std::move(*client);
+    tellingActivity_ = false;
     managerPidfd_ = std::move(*pidfd);
     managerSource_ =
         environment_.loop.watch(managerPidfd_.get(), EPOLLIN, [this](std::uint32_t) { onManagerEnded(); });

@@ -75,6 +75,8 @@ class Domain : private ManagerClient::Listener {
     void setProactive(double maxStall, std::uint64_t minResidentBytes, Done done);
     /// lowestPriority to highestPriority (arbiter.h), of a domain that is managed.
     void setPriority(std::uint32_t priority, Done done);
+    /// 0 = never; longestFreezePaused (overcommit_xml.h) at most. Of a domain that is managed.
+    void setFreezePaused(std::uint32_t seconds, Done done);
     /// What the host's budget leaves to the attached VM, and why; 0: it is not bound. Not remembered.
     void setAllotment(std::uint64_t bytes, std::string why);
     /// Done when it has begun; status().fileTier tells the rest.
@@ -101,6 +103,10 @@ class Domain : private ManagerClient::Listener {
     [[nodiscard]] std::string limitNote() const;
     /// As limitBytes().
     [[nodiscard]] db::ProactivePolicy proactive() const;
+    /// memory::activityName(), as its manager was told; empty while there is none, or one that cannot be
+    /// told.
+    [[nodiscard]] const std::string& activity() const { return status_.activity; }
+    [[nodiscard]] std::uint32_t freezePausedSeconds() const { return policy_.freezePausedSeconds; }
     [[nodiscard]] std::uint32_t priority() const { return policy_.priority; }
     [[nodiscard]] std::uint64_t allotment() const { return allotment_; }
     [[nodiscard]] const std::string& allotmentNote() const { return allotmentNote_; }
@@ -159,6 +165,14 @@ class Domain : private ManagerClient::Listener {
     void noteSettings(std::string note);
     void dropMetadataDue();
 
+    // domain_activity.cpp: what the VM does, as far as its manager has to know.
+    void followActivity();
+    [[nodiscard]] memory::Activity wantedActivity() const;
+
+    // domain_upgrade.cpp: the installed manager is another one.
+    void followInstalled();
+    void replaceManager(std::function<void()> over);
+
     // domain_shared.cpp: guest RAM that another process could get.
     void watchMappers();
     void lookForOtherMappers();
@@ -187,13 +201,17 @@ class Domain : private ManagerClient::Listener {
     manager::Status status_;
 
     pid_t vmPid_ = 0;
+    int vmId_ = 0;     ///< DomainInfo::id of that process
+    int endedId_ = 0;  ///< likewise of one that has ended, until the hypervisor says so, too
     UniqueFd vmPidfd_;
     EventLoop::Source vmSource_;
     std::unique_ptr<ManagerClient> client_;
     UniqueFd managerPidfd_;
     EventLoop::Source managerSource_;
-    EventLoop::Source patience_;  ///< runs out when a manager that should end does not
-    bool leaving_ = false;        ///< the manager answered `detach`: its end is no crash
+    EventLoop::Source patience_;      ///< runs out when a manager that should end does not
+    bool leaving_ = false;            ///< the manager answered `detach`: its end is no crash
+    bool leavingToAnother_ = false;   ///< likewise, of one that has handed over
+    std::function<void()> replaced_;  ///< whose turn it is to replace managers; called once it is over
     Done pendingDetach_;
     std::size_t recoveries_ = 0;  ///< since a manager lived for a while
     std::chrono::steady_clock::time_point recoveredAt_{};
@@ -203,6 +221,10 @@ class Domain : private ManagerClient::Listener {
     EventLoop::Source mapperLook_;  ///< while guest RAM is shared and attached
 
     std::string lossNote_;  ///< memory of the VM cannot be had, and what was done about it
+    std::chrono::steady_clock::time_point pausedSince_{};  ///< while info_ says that it is paused
+    EventLoop::Source pausedLong_;                         ///< runs out when that is long enough
+    bool tellingActivity_ = false;                         ///< the manager has not answered
+
     std::string hookPhase_;
     std::string settingsNote_;
     int requests_ = 0;                     ///< under way

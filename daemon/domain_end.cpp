@@ -90,7 +90,7 @@ void Domain::expectManagerEnd() {
     if (patience_.active()) return;
     patience_ = environment_.loop.after(environment_.endPatience, [this] {
         patience_.reset();
-        if (vmEnded() || leaving_) {
+        if (vmEnded() || leaving_ || leavingToAnother_) {
             spdlog::error("domain {}: its manager has nothing left to do but does not end; killing it",
                           info_.name);
             ::syscall(SYS_pidfd_send_signal, managerPidfd_.get(), SIGKILL, nullptr, 0);
@@ -122,7 +122,8 @@ void Domain::onManagerEnded() {
         if (!done) done = [](const Result<void>&) {};
         return cure(std::move(done));
     }
-    recover("its manager crashed");
+    recover(std::exchange(leavingToAnother_, false) ? "its manager is being replaced by the installed one"
+                                                    : "its manager crashed");
     if (done)
         done(fail(ErrorCode::processGone,
                   fmt::format("domain {}: its manager crashed during the detach", info_.name)));
@@ -132,7 +133,7 @@ void Domain::recover(std::string why) {
     constexpr auto livesLong = 1s;
     constexpr std::chrono::milliseconds longestPause = 5s;
     if (std::chrono::steady_clock::now() - recoveredAt_ > livesLong) recoveries_ = 0;
-    spdlog::error(
+    spdlog::warn(
         "domain {}: {}; what the VM touches outside its RAM waits for another one, the pages are in {}",
         info_.name, why, environment_.runtime.domainDirectory(info_.uuid).string());
     if (recoveries_ >= environment_.mostRecoveries) {
@@ -224,12 +225,17 @@ void Domain::clearUp() {
             ErrorCode::processGone, fmt::format("nothing of domain {} is left to go on with", info_.name)));
     if (auto removed = environment_.runtime.removeDomain(info_.uuid); !removed)
         spdlog::error("domain {}: {}", info_.name, removed.error().message);
+    if (vmEnded()) endedId_ = info_.running ? vmId_ : 0;
     vmSource_.reset();
     vmPidfd_.reset();
     vmPid_ = 0;
+    vmId_ = 0;
+    pausedLong_.reset();
+    tellingActivity_ = false;
     status_ = {};
     lossNote_.clear();
     leaving_ = false;
+    leavingToAnother_ = false;
     recoveries_ = 0;
     supportPid_ = -1;
     enter(State::detached);
@@ -259,7 +265,9 @@ void Domain::adopt(const DomainRecord& record) {
     spdlog::info("domain {}: found its manager again, process {}", info_.name, client_->managerPid());
     if (!lives) expectManagerEnd();
     const Done done = [this](const Result<void>& attached) {
-        if (!attached) spdlog::error("domain {}: its manager: {}", info_.name, attached.error().message);
+        if (!attached)
+            return spdlog::error("domain {}: its manager: {}", info_.name, attached.error().message);
+        followInstalled();
     };
     client_->status([this, done](Result<manager::Status> status) {
         if (!status) return noAnswer(status.error(), done);

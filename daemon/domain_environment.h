@@ -14,6 +14,7 @@
 #include "daemon/manager_process.h"
 #include "daemon/qemu_process.h"
 #include "daemon/runtime_directory.h"
+#include "daemon/turns.h"
 #include "db/policy_store.h"
 #include "memory/support.h"
 
@@ -41,6 +42,8 @@ struct DomainEnvironment {
     std::function<bool()> budgeted{};
     /// As Hypervisor::suspend; where it is empty nothing is paused.
     std::function<void(const std::string&, std::function<void(Result<void>)>)> suspend{};
+    /// Of managers that run another program than the installed one; none: they stay.
+    Turns* replacements = nullptr;
     /// So often a manager that died at once after it recovered a VM is followed by another; the pause before
     /// the second doubles each time.
     std::size_t mostRecoveries = 12;

@@ -18,7 +18,7 @@ namespace {
 
 bool sameSettings(const db::Policy& a, const db::Policy& b) {
     return a.managed == b.managed && a.limitBytes == b.limitBytes && a.proactive == b.proactive &&
-           a.priority == b.priority;
+           a.priority == b.priority && a.freezePausedSeconds == b.freezePausedSeconds;
 }
 
 bool says(const std::optional<std::string>& element, const db::Policy& policy) {
@@ -58,6 +58,7 @@ void Domain::settle() {
         followMetadata();
         followRule();
         followHardLimit();
+        followActivity();
         attachByPolicy();
     });
 }
@@ -170,6 +171,7 @@ void Domain::takeSettings(const db::Policy& wanted, const Done& done) {
     attempts_ = 0;
     retry_.reset();
     environment_.changed(*this);
+    followActivity();
     done({});
 }
 
@@ -182,6 +184,7 @@ void Domain::applySettings(const db::Policy& wanted, const Done& done) {
             if (!passes(applied.error())) restore(before);
             return done(std::move(applied));
         }
+        followActivity();
         if (wanted.limitBytes == before.limitBytes) return done({});
         applyLimit(wanted.limitBytes, [this, before, done](Result<void> set) {
             if (set || passes(set.error())) return done(std::move(set));

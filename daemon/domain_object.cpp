@@ -88,6 +88,8 @@ DomainObject::Values DomainObject::values() {
             {"PolicyNote", PolicyNote()},
             {"ProactiveMaxStall", ProactiveMaxStall()},
             {"MinResidentBytes", MinResidentBytes()},
+            {"Activity", Activity()},
+            {"FreezePausedSeconds", std::uint64_t{FreezePausedSeconds()}},
             {"Priority", std::uint64_t{Priority()}},
             {"AllotmentBytes", AllotmentBytes()},
             {"AllotmentNote", AllotmentNote()},
@@ -161,6 +163,11 @@ void DomainObject::SetProactive(sdbus::Result<>&& result, double maxStall, std::
 void DomainObject::SetPriority(sdbus::Result<>&& result, std::uint32_t priority) {
     change(std::move(result),
            [this, priority](Domain::Done done) { domain_.setPriority(priority, std::move(done)); });
+}
+
+void DomainObject::SetFreezePaused(sdbus::Result<>&& result, std::uint32_t seconds) {
+    change(std::move(result),
+           [this, seconds](Domain::Done done) { domain_.setFreezePaused(seconds, std::move(done)); });
 }
 
 void DomainObject::CloseFileTier(sdbus::Result<>&& result) {
@@ -283,6 +290,12 @@ bool DomainObject::LimitMet() {
 }
 std::string DomainObject::LimitNote() {
     return domain_.limitNote();
+}
+std::string DomainObject::Activity() {
+    return domain_.activity();
+}
+std::uint32_t DomainObject::FreezePausedSeconds() {
+    return domain_.freezePausedSeconds();
 }
 std::uint32_t DomainObject::Priority() {
     return domain_.priority();

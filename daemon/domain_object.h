@@ -57,6 +57,7 @@ class DomainObject final
     void ClearLimit(sdbus::Result<>&& result) override;
     void SetProactive(sdbus::Result<>&& result, double maxStall, std::uint64_t minResidentBytes) override;
     void SetPriority(sdbus::Result<>&& result, std::uint32_t priority) override;
+    void SetFreezePaused(sdbus::Result<>&& result, std::uint32_t seconds) override;
     void CloseFileTier(sdbus::Result<>&& result) override;
     void GetHeat(sdbus::Result<std::uint64_t, std::vector<Piece>>&& result, std::uint32_t pieces) override;
     std::vector<Sample> GetHistory(const std::uint64_t& since, const std::uint64_t& until,
@@ -92,6 +93,8 @@ class DomainObject final
     std::uint64_t MinResidentBytes() override;
     bool LimitMet() override;
     std::string LimitNote() override;
+    std::string Activity() override;
+    std::uint32_t FreezePausedSeconds() override;
     std::uint32_t Priority() override;
     std::uint64_t AllotmentBytes() override;
     std::string AllotmentNote() override;

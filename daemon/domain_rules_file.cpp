@@ -11,6 +11,7 @@
 #include "common/byte_size.h"
 #include "common/share.h"
 #include "daemon/arbiter.h"
+#include "daemon/overcommit_xml.h"
 #include "memory/proactive_policy.h"
 
 namespace thermocline {
@@ -53,14 +54,13 @@ class RuleReader {
         for (const auto& [key, node] : table_) {
             const std::string_view name = key.str();
             const bool setting = name == "attach" || name == "limit" || name == "max-stall" ||
-                                 name == "min-resident" || name == "priority";
+                                 name == "min-resident" || name == "freeze-paused" || name == "priority";
             const bool pattern = name == "name" || name == "metadata";
             if (setting || (pattern && !fallback)) continue;
-            return wrong(
-                node,
-                fmt::format(
-                    "there is no {} here; there are {}attach, limit, max-stall, min-resident and priority",
-                    name, fallback ? "" : "name, metadata, "));
+            return wrong(node, fmt::format("there is no {} here; there are {}attach, limit, max-stall, "
+                                           "min-resident, freeze-paused and "
+                                           "priority",
+                                           name, fallback ? "" : "name, metadata, "));
         }
         return {};
     }
@@ -119,7 +119,7 @@ class RuleReader {
             if (!node->is_boolean()) return wrong(*node, "attach is true or false");
             rule_.policy.managed = *node->value<bool>();
         }
-        for (const char* const key : {"limit", "max-stall", "min-resident"}) {
+        for (const char* const key : {"limit", "max-stall", "min-resident", "freeze-paused"}) {
             const auto value = text(table_, key);
             if (!value) return tl::unexpected<Error>(value.error());
             if (!*value) continue;
@@ -153,6 +153,13 @@ class RuleReader {
             return fail(ErrorCode::invalidArgument,
                         fmt::format("{} = \"{}\" is out of range; it is {}", key, value, range));
         };
+        if (key == "freeze-paused") {
+            const auto seconds = parseFreezePaused(value);
+            if (!seconds)
+                return fail(ErrorCode::invalidArgument, fmt::format("{}: {}", key, seconds.error().message));
+            rule_.policy.freezePausedSeconds = *seconds;
+            return {};
+        }
         if (key == "max-stall" || value.ends_with('%')) {
             const auto share = parseShare(value);
             if (!share)

@@ -51,6 +51,12 @@ TEST_F(DomainRulesTest, aPriorityIsAWholeNumberInItsRange) {
             "domains that are attached");
 }
 
+TEST_F(DomainRulesTest, pausedDomainsAreFrozenAfterATime) {
+    write("10.toml", "[default]\nfreeze-paused = \"5m\"\n");
+    EXPECT_EQ(policyOf("a"), (db::Policy{true, 0, {}, false, true, 100, 300}));
+    refuses("[[rule]]\nname = \"a\"\nfreeze-paused = \"soon\"\n", "10-bad.toml:3", "span of time");
+}
+
 TEST_F(DomainRulesTest, aDirectoryThatIsNotThereHasNone) {
     EXPECT_EQ(DomainRules::load(directory_.path() / "missing").value().size(), 0U);
     write("notes.txt", "[[[");

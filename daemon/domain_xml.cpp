@@ -29,6 +29,7 @@ DomainXml readDomainXml(std::string_view xml) {
     pugi::xml_document document;
     if (!document.load_buffer(xml.data(), xml.size())) return result;
     const auto domain = document.child("domain");
+    result.name = domain.child_value("name");
     if (const auto metadata = domain.child("metadata")) {
         std::ostringstream text;
         metadata.print(text, "", pugi::format_raw);

@@ -9,7 +9,8 @@ namespace thermocline {
 
 /// What the daemon reads in a domain's XML. Any thread.
 struct DomainXml {
-    std::string metadata;              ///< the whole <metadata> element; empty: there is none
+    std::string metadata;  ///< the whole <metadata> element; empty: there is none
+    std::string name;
     std::uint64_t hardLimitBytes = 0;  ///< <memtune><hard_limit>; 0: there is none
 };
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "memory/activity.h"
 
 namespace thermocline {
 
@@ -23,6 +24,9 @@ struct DomainInfo {
     std::optional<std::string> overcommit{};
     std::string metadata{};            ///< its whole <metadata> element, with everybody's; empty: none
     std::uint64_t hardLimitBytes = 0;  ///< virsh memtune --hard-limit; 0: none
+    /// `paused`: by whomever. While memory arrives it means nothing.
+    memory::Activity activity = memory::Activity::running;
+    int id = 0;  ///< libvirt's, another one with each start; 0: it has none
     bool operator==(const DomainInfo&) const = default;
 };
 

@@ -10,6 +10,8 @@
 #include <array>
 #include <condition_variable>
 #include <deque>
+#include <iterator>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -26,6 +28,7 @@ using namespace std::chrono_literals;
 
 constexpr auto firstRetry = 500ms;
 constexpr std::chrono::milliseconds lastRetry = 10s;
+constexpr auto copyLook = 500ms;
 // Three missed answers five seconds apart: libvirtd is taken for dead after 20 s.
 constexpr int keepAliveSeconds = 5;
 constexpr unsigned keepAliveCount = 3;
@@ -107,10 +110,55 @@ std::optional<std::string> overcommitOf(virDomainPtr domain, bool active) {
     return element != nullptr ? std::optional<std::string>(element.get()) : std::nullopt;
 }
 
-std::optional<DomainInfo> describe(virDomainPtr domain) {
+/// Is a job under way that reads all of its memory? REQUIRES: one was heard of. (To ask of any other domain
+/// could mean to wait for a monitor that does not answer.)
+bool isCopiedOut(virDomainPtr domain) {
+    virDomainJobInfo job{};
+    return virDomainGetJobInfo(domain, &job) == 0 &&
+           (job.type == VIR_DOMAIN_JOB_BOUNDED || job.type == VIR_DOMAIN_JOB_UNBOUNDED);
+}
+
+/// REQUIRES: it is active.
+void describeActivity(int state, int reason, DomainInfo& info) {
+    using memory::Activity;
+    switch (state) {
+        case VIR_DOMAIN_RUNNING:
+            info.migratingIn =
+                reason == VIR_DOMAIN_RUNNING_POSTCOPY || reason == VIR_DOMAIN_RUNNING_POSTCOPY_FAILED;
+            return;
+        case VIR_DOMAIN_PAUSED:
+            switch (reason) {
+                // Of the source as of the destination: a VM that was attached before is the source.
+                case VIR_DOMAIN_PAUSED_MIGRATION:
+                case VIR_DOMAIN_PAUSED_POSTCOPY:
+                case VIR_DOMAIN_PAUSED_POSTCOPY_FAILED:
+                    info.migratingIn = true;
+                    info.activity = Activity::copiedOut;
+                    return;
+                case VIR_DOMAIN_PAUSED_STARTING_UP:
+                    info.migratingIn = true;
+                    return;
+                case VIR_DOMAIN_PAUSED_SAVE:
+                case VIR_DOMAIN_PAUSED_DUMP:
+                case VIR_DOMAIN_PAUSED_SNAPSHOT:
+                    info.activity = Activity::copiedOut;
+                    return;
+                default:
+                    info.activity = Activity::paused;
+                    return;
+            }
+        case VIR_DOMAIN_CRASHED:
+        case VIR_DOMAIN_PMSUSPENDED:
+            info.activity = Activity::paused;
+            return;
+        default:
+            return;
+    }
+}
+
+std::optional<DomainInfo> describe(virDomainPtr domain, bool mayHaveJob = false) {
     DomainInfo info;
     info.uuid = uuidOf(domain);
-    info.name = virDomainGetName(domain);
     virDomainInfo figures{};
     int state = 0;
     int reason = 0;
@@ -124,11 +172,16 @@ std::optional<DomainInfo> describe(virDomainPtr domain) {
     const std::unique_ptr<char, void (*)(void*)> xml(virDomainGetXMLDesc(domain, 0), &free);
     if (xml == nullptr) return std::nullopt;
     auto read = readDomainXml(xml.get());
+    // Not the handle's: that of a domain that was renamed may have the old one.
+    info.name = read.name.empty() ? virDomainGetName(domain) : std::move(read.name);
     info.metadata = std::move(read.metadata);
     info.hardLimitBytes = read.hardLimitBytes;
-    info.migratingIn = state == VIR_DOMAIN_PAUSED &&
-                       (reason == VIR_DOMAIN_PAUSED_MIGRATION || reason == VIR_DOMAIN_PAUSED_POSTCOPY ||
-                        reason == VIR_DOMAIN_PAUSED_STARTING_UP);
+    if (info.running) {
+        const auto id = virDomainGetID(domain);
+        info.id = id == static_cast<unsigned>(-1) ? 0 : static_cast<int>(id);
+        describeActivity(state, reason, info);
+        if (mayHaveJob && isCopiedOut(domain)) info.activity = memory::Activity::copiedOut;
+    }
     return info;
 }
 
@@ -148,12 +201,15 @@ struct LibvirtHypervisor::Worker : std::enable_shared_from_this<Worker> {
     bool ended = false;
     bool closed = false;  ///< libvirt said that the connection broke
     bool connected = false;
-    enum class Kind { lifecycle, reboot, metadata };
+    enum class Kind { lifecycle, reboot, metadata, job };
     struct Event {
         DomainHandle domain;
         Kind kind = Kind::lifecycle;
     };
     std::deque<Event> events;
+    /// Domains that a job reads the memory of, as far as we know: its end is not always told. The worker's
+    /// thread's alone.
+    std::map<std::string, DomainHandle> copied;
     struct Write {
         std::string uuid;
         std::optional<std::string> element;
@@ -183,6 +239,7 @@ struct LibvirtHypervisor::Worker : std::enable_shared_from_this<Worker> {
     void run();
     std::string serve();
     void handle(Event event);
+    void lookAtCopied();
     void handle(virConnectPtr connection, Write write);
     void suspend(virDomainPtr domain, std::function<void(Result<void>)> done);
     void add(Write write);
@@ -214,6 +271,12 @@ struct LibvirtHypervisor::Worker : std::enable_shared_from_this<Worker> {
     static void onReboot(virConnectPtr, virDomainPtr domain, void* opaque) {
         enqueue(domain, Kind::reboot, opaque);
     }
+    static void onIteration(virConnectPtr, virDomainPtr domain, int, void* opaque) {
+        enqueue(domain, Kind::job, opaque);
+    }
+    static void onJobCompleted(virConnectPtr, virDomainPtr domain, virTypedParameterPtr, int, void* opaque) {
+        enqueue(domain, Kind::job, opaque);
+    }
     static void onMetadata(virConnectPtr, virDomainPtr domain, int type, const char* uri, void* opaque) {
         if (type == VIR_DOMAIN_METADATA_ELEMENT && uri != nullptr &&
             std::string_view(uri) == metadataNamespace)
@@ -242,7 +305,10 @@ std::optional<Connection> LibvirtHypervisor::Worker::connect(std::string& why) {
     for (const auto& [id, callback] :
          {Subscription{VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(&onLifecycle)},
           Subscription{VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(&onReboot)},
-          Subscription{VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, VIR_DOMAIN_EVENT_CALLBACK(&onMetadata)}}) {
+          Subscription{VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, VIR_DOMAIN_EVENT_CALLBACK(&onMetadata)},
+          // The first pass over a domain's memory is the beginning of a job; libvirt tells no other.
+          Subscription{VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION, VIR_DOMAIN_EVENT_CALLBACK(&onIteration)},
+          Subscription{VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, VIR_DOMAIN_EVENT_CALLBACK(&onJobCompleted)}}) {
         auto* const opaque = share();
         if (connection.onDomainEvent(id, callback, opaque, &freeShare)) continue;
         freeShare(opaque);
@@ -257,7 +323,13 @@ std::optional<Connection> LibvirtHypervisor::Worker::connect(std::string& why) {
 void LibvirtHypervisor::Worker::handle(Event event) {
     const std::string uuid = uuidOf(event.domain.get());
     if (event.kind == Kind::reboot) return tell([uuid](auto& target) { target.domainRebooted(uuid); });
-    if (auto info = describe(event.domain.get()))
+    const bool mayHaveJob = event.kind == Kind::job || copied.contains(uuid);
+    auto info = describe(event.domain.get(), mayHaveJob);
+    if (info && info->activity == memory::Activity::copiedOut)
+        copied.insert_or_assign(uuid, std::move(event.domain));
+    else
+        copied.erase(uuid);
+    if (info)
         return tell([info = std::move(*info), kind = event.kind](auto& target) {
             kind == Kind::metadata ? target.domainMetadataChanged(info) : target.domainChanged(info);
         });
@@ -265,6 +337,15 @@ void LibvirtHypervisor::Worker::handle(Event event) {
     if (error != nullptr && error->code == VIR_ERR_NO_DOMAIN)
         tell([uuid](auto& target) { target.domainRemoved(uuid); });
     // Any other error: the connection is breaking, and the next one begins with the whole list.
+}
+
+/// A job that is cancelled, or fails, ends without a word.
+void LibvirtHypervisor::Worker::lookAtCopied() {
+    for (auto at = copied.begin(); at != copied.end();) {
+        const auto info = describe(at->second.get(), true);
+        if (info) tell([info = *info](auto& target) { target.domainChanged(info); });
+        at = info && info->activity == memory::Activity::copiedOut ? std::next(at) : copied.erase(at);
+    }
 }
 
 void LibvirtHypervisor::Worker::handle(virConnectPtr connection, Write write) {
@@ -315,6 +396,7 @@ std::string LibvirtHypervisor::Worker::serve() {
         closed = false;
         events.clear();
     }
+    copied.clear();
     std::string why;
     const auto connection = connect(why);
     if (!connection) return why;
@@ -337,7 +419,15 @@ std::string LibvirtHypervisor::Worker::serve() {
 
     std::unique_lock lock(mutex);
     while (true) {
-        changed.wait(lock, [this] { return stopping || closed || !events.empty() || !writes.empty(); });
+        const auto due = [this] { return stopping || closed || !events.empty() || !writes.empty(); };
+        if (copied.empty()) {
+            changed.wait(lock, due);
+        } else if (!changed.wait_for(lock, copyLook, due)) {
+            lock.unlock();
+            lookAtCopied();
+            lock.lock();
+            continue;
+        }
         // Before events: those that are waiting were not caused by it. And before the end, if that is not
         // held up long.
         if (!closed && !writes.empty()) {

@@ -82,6 +82,15 @@ void ManagerClient::closeFileTier(StatusReply reply) {
     request("close-file-tier", nullptr, answerTimeout, as<manager::Status>(std::move(reply)));
 }
 
+void ManagerClient::setActivity(memory::Activity activity, StatusReply reply) {
+    request("set-activity", {{"activity", memory::activityName(activity)}}, answerTimeout,
+            as<manager::Status>(std::move(reply)));
+}
+
+void ManagerClient::handOver(StatusReply reply) {
+    request("hand-over", nullptr, answerTimeout, as<manager::Status>(std::move(reply)));
+}
+
 void ManagerClient::heat(std::uint32_t pieces, HeatReply reply) {
     request("heat", {{"pieces", pieces}}, answerTimeout, as<memory::HeatMap>(std::move(reply)));
 }

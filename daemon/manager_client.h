@@ -14,6 +14,7 @@
 #include "common/error.h"
 #include "common/unique_fd.h"
 #include "daemon/event_loop.h"
+#include "memory/activity.h"
 #include "memory/heat_map.h"
 #include "memory/manager/protocol.h"
 
@@ -55,6 +56,9 @@ class ManagerClient {
     void setLimit(std::uint64_t bytes, StatusReply reply);
     /// maxStall 0 = off.
     void setProactive(double maxStall, std::uint64_t minResidentBytes, StatusReply reply);
+    void setActivity(memory::Activity activity, StatusReply reply);
+    /// Answered when the manager is about to end, and another one can go on (`run --recover`).
+    void handOver(StatusReply reply);
     /// Answered at once; Status::fileTier tells when it is done.
     void closeFileTier(StatusReply reply);
     void heat(std::uint32_t pieces, HeatReply reply);

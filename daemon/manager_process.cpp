@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <utility>
@@ -157,20 +158,39 @@ void ManagerProcesses::run(pid_t vm, const std::filesystem::path& stateDirectory
 }
 
 void ManagerProcesses::cure(pid_t vm, const std::filesystem::path& stateDirectory, CureDone done) {
+    runToEnd(
+        {executable_.string(), "cure", "--pid", std::to_string(vm), "--state-dir", stateDirectory.string()},
+        std::move(done));
+}
+
+void ManagerProcesses::check(const std::filesystem::path& stateDirectory, CureDone done) {
+    runToEnd({executable_.string(), "probe", "--state-dir", stateDirectory.string()}, std::move(done));
+}
+
+bool ManagerProcesses::isInstalled(pid_t manager) const {
+    // Of a program that was replaced /proc has the old file still, which has no name any more.
+    struct stat running {};
+    struct stat installed {};
+    if (::stat(fmt::format("/proc/{}/exe", manager).c_str(), &running) != 0 ||
+        ::stat(executable_.c_str(), &installed) != 0)
+        return true;
+    return running.st_dev == installed.st_dev && running.st_ino == installed.st_ino;
+}
+
+/// The error has what it wrote to stderr.
+void ManagerProcesses::runToEnd(std::vector<std::string> argv, CureDone done) {
     const auto child = children_.insert(children_.end(), std::make_unique<Child>());
     (*child)->onOutput = [](Child&) {};
-    (*child)->onExit = [done, path = executable_.string()](Child& self, int status) {
+    (*child)->onExit = [done, command = argv.at(0) + " " + argv.at(1)](Child& self, int status) {
         if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return done({});
         done(fail(
             ErrorCode::systemError,
-            fmt::format("{} cure {}{}{}", path,
+            fmt::format("{} {}{}{}", command,
                         self.timedOut ? "did not end in time and was killed" : describeWaitStatus(status),
                         self.output.empty() ? "" : ": ", trimmed(self.output))));
     };
     (*child)->onFailedStart = [done](Error error) { done(tl::unexpected<Error>(std::move(error))); };
-    start(child,
-          {executable_.string(), "cure", "--pid", std::to_string(vm), "--state-dir", stateDirectory.string()},
-          errorFd);
+    start(child, argv, errorFd);
 }
 
 }  // namespace thermocline

@@ -50,7 +50,13 @@ class ManagerProcesses {
     /// `cure`: answers when it ended. The error has what it wrote to stderr.
     void cure(pid_t vm, const std::filesystem::path& stateDirectory, CureDone done);
 
+    /// Whether the installed program can go on with what is in `stateDirectory`; the error says why not.
+    void check(const std::filesystem::path& stateDirectory, CureDone done);
+    /// Whether that process runs the installed program; true also where that cannot be told.
+    [[nodiscard]] bool isInstalled(pid_t manager) const;
+
   private:
+    void runToEnd(std::vector<std::string> argv, CureDone done);
     struct Child;
     using Children = std::list<std::unique_ptr<Child>>;
     void start(Children::iterator child, const std::vector<std::string>& argv, int outputFd);

@@ -9,6 +9,7 @@
 
 #include "common/byte_size.h"
 #include "common/share.h"
+#include "common/time_span.h"
 #include "daemon/arbiter.h"
 #include "memory/proactive_policy.h"
 
@@ -68,8 +69,15 @@ Result<void> takeAttribute(const pugi::xml_attribute& attribute, db::Policy& pol
         policy.priority = *priority;
         return {};
     }
-    return invalid(
-        fmt::format("there is no attribute {}; there are limit, max-stall, min-resident and priority", name));
+    if (name == "freeze-paused") {
+        const auto seconds = parseFreezePaused(attribute.value());
+        if (!seconds) return invalid(fmt::format("freeze-paused: {}", seconds.error().message));
+        policy.freezePausedSeconds = *seconds;
+        return {};
+    }
+    return invalid(fmt::format(
+        "there is no attribute {}; there are limit, max-stall, min-resident, freeze-paused and priority",
+        name));
 }
 
 /// In the largest unit that leaves no fraction, so that nothing is rounded.
@@ -85,6 +93,15 @@ std::string exactSize(std::uint64_t bytes) {
 }
 
 }  // namespace
+
+Result<std::uint32_t> parseFreezePaused(std::string_view text) {
+    const auto span = parseSpan(text);
+    if (!span) return tl::unexpected<Error>(span.error());
+    if (*span > longestFreezePaused)
+        return invalid(
+            fmt::format("{} is too long; it is {} at most", text, formatSpan(longestFreezePaused)));
+    return static_cast<std::uint32_t>(span->count());
+}
 
 Result<db::Policy> parseOvercommit(std::string_view xml) {
     pugi::xml_document document;
@@ -115,6 +132,9 @@ std::string formatOvercommit(const db::Policy& policy) {
         attributes += fmt::format(" max-stall=\"{}\"", policy.proactive.maxStall);
     if (policy.proactive.minResidentBytes != 0)
         attributes += fmt::format(" min-resident=\"{}\"", exactSize(policy.proactive.minResidentBytes));
+    if (policy.freezePausedSeconds != 0)
+        attributes += fmt::format(" freeze-paused=\"{}\"",
+                                  formatSpan(std::chrono::seconds(policy.freezePausedSeconds)));
     if (policy.priority != defaultPriority) attributes += fmt::format(" priority=\"{}\"", policy.priority);
     return fmt::format("<{}{}/>", elementName, attributes);
 }

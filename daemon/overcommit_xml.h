@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -21,6 +23,10 @@ inline constexpr const char* metadataKey = "thermocline";
 /// here. Error: invalidArgument, with the attribute and what it may be, for whatever the schema does not
 /// allow.
 Result<db::Policy> parseOvercommit(std::string_view xml);
+
+/// The value of freeze-paused, in seconds: "30s", "5m", "1h", up to that. Error: invalidArgument.
+inline constexpr std::chrono::seconds longestFreezePaused = std::chrono::hours(24 * 364);
+Result<std::uint32_t> parseFreezePaused(std::string_view text);
 
 /// The element that parseOvercommit() turns into exactly this policy. REQUIRES: policy.managed.
 std::string formatOvercommit(const db::Policy& policy);

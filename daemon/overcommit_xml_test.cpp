@@ -33,7 +33,7 @@ TEST(OvercommitXml, saysWhatIsWrongAndWhatMayBe) {
     refuses("", "not well-formed");
     refuses("<undercommit/>", "<undercommit>; it has to be <overcommit>");
     refuses("<overcommit limt='1G'/>",
-            "no attribute limt; there are limit, max-stall, min-resident and priority");
+            "no attribute limt; there are limit, max-stall, min-resident, freeze-paused and priority");
     refuses("<overcommit limit='much'/>", "limit: ");
     refuses("<overcommit limit='0'/>", "leave limit out");
     refuses("<overcommit limit='-1G'/>", "limit: ");
@@ -42,6 +42,9 @@ TEST(OvercommitXml, saysWhatIsWrongAndWhatMayBe) {
     refuses("<overcommit max-stall='nan'/>", "max-stall: ");
     refuses("<overcommit min-resident='1G'/>", "give max-stall too");
     refuses("<overcommit priority='0'/>", "from 1 to 1000");
+    refuses("<overcommit freeze-paused='0'/>", "span of time");
+    refuses("<overcommit freeze-paused='soon'/>", "span of time");
+    refuses("<overcommit freeze-paused='53w'/>", "52w at most");
     refuses("<overcommit>1G</overcommit>", "has content");
     refuses("<overcommit><limit>1G</limit></overcommit>", "has content");
 }
@@ -50,9 +53,10 @@ TEST(OvercommitXml, writesNothingThatIsRounded) {
     EXPECT_EQ(formatOvercommit({true, 0}), "<overcommit/>");
     EXPECT_EQ(formatOvercommit({true, 512 * mib, {0.005, 1024 * mib}}),
               "<overcommit limit=\"512MiB\" max-stall=\"0.005\" min-resident=\"1GiB\"/>");
+    EXPECT_EQ(formatOvercommit({true, 0, {}, false, false, 100, 300}), "<overcommit freeze-paused=\"5m\"/>");
     EXPECT_EQ(formatOvercommit({true, 0, {}, false, false, 250}), "<overcommit priority=\"250\"/>");
     for (const db::Policy& policy :
-         {db::Policy{true, 0, {}, false, false, 1}, db::Policy{true, 1}, db::Policy{true, 123456789123},
+         {db::Policy{true, 0, {}, false, false, 1}, db::Policy{true, 0, {}, false, false, 100, 90}, db::Policy{true, 1}, db::Policy{true, 123456789123},
           db::Policy{true, 3 * mib, {0.1 + 0.2, 4097}}})
         EXPECT_EQ(parseOvercommit(formatOvercommit(policy)).value(), policy);
 }

@@ -19,7 +19,7 @@ namespace thermocline::db {
 class Database {
   public:
     /// The schema that this program writes; PRAGMA user_version of the file.
-    static constexpr int schemaVersion = 7;
+    static constexpr int schemaVersion = 8;
 
     /// Refuses: a missing directory, a file that is no database, is damaged
     /// (quick_check), cannot be written (also by its mode: a file without any write bit

@@ -14,25 +14,29 @@ PolicyStore::PolicyStore(Database& database, Clock clock) : database_(database),
 Result<Policy> PolicyStore::load(const std::string& uuid) {
     auto query = database_.prepare(
         "SELECT managed, limit_bytes, proactive_max_stall, min_resident_bytes, metadata_due, by_rule, "
-        "priority FROM "
-        "domain "
+        "priority, freeze_paused_seconds FROM domain "
         "WHERE uuid = ?");
     if (!query) return tl::unexpected<Error>(query.error());
     const auto row = query->bind(1, uuid).step();
     if (!row) return tl::unexpected<Error>(row.error());
     if (!*row) return Policy{};
-    return Policy{
-        query->column(0) != 0, query->columnUnsigned(1), {query->columnReal(2), query->columnUnsigned(3)},
-        query->column(4) != 0, query->column(5) != 0,    static_cast<std::uint32_t>(query->column(6))};
+    return Policy{query->column(0) != 0,
+                  query->columnUnsigned(1),
+                  {query->columnReal(2), query->columnUnsigned(3)},
+                  query->column(4) != 0,
+                  query->column(5) != 0,
+                  static_cast<std::uint32_t>(query->column(6)),
+                  static_cast<std::uint32_t>(query->column(7))};
 }
 
 Result<void> PolicyStore::save(const std::string& uuid, const std::string& name, const Policy& policy) {
     auto upsert = database_.prepare(
         "INSERT INTO domain (uuid, name, managed, limit_bytes, updated_at, proactive_max_stall, "
-        "min_resident_bytes, metadata_due, by_rule, priority) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, "
-        "?10) "
+        "min_resident_bytes, metadata_due, by_rule, priority, freeze_paused_seconds) VALUES (?1, ?2, ?3, ?4, "
+        "?5, ?6, ?7, ?8, ?9, ?10, ?11) "
         "ON CONFLICT (uuid) DO UPDATE SET name = ?2, managed = ?3, limit_bytes = ?4, updated_at = ?5, "
-        "proactive_max_stall = ?6, min_resident_bytes = ?7, metadata_due = ?8, by_rule = ?9, priority = ?10");
+        "proactive_max_stall = ?6, min_resident_bytes = ?7, metadata_due = ?8, by_rule = ?9, priority = ?10, "
+        "freeze_paused_seconds = ?11");
     if (!upsert) return tl::unexpected<Error>(upsert.error());
     return upsert->bind(1, uuid)
         .bind(2, name)
@@ -44,6 +48,7 @@ Result<void> PolicyStore::save(const std::string& uuid, const std::string& name,
         .bind(8, std::int64_t{policy.metadataDue})
         .bind(9, std::int64_t{policy.byRule})
         .bind(10, std::int64_t{policy.priority})
+        .bind(11, std::int64_t{policy.freezePausedSeconds})
         .run();
 }
 

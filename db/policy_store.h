@@ -31,6 +31,8 @@ struct Policy {
     bool byRule = false;
     /// Of what the host's budget has, it gets its part in this proportion: 1 to 1000 (daemon/arbiter.h).
     std::uint32_t priority = 100;
+    /// Once its guest has been paused for so many seconds all of its memory may go; 0 = it stays.
+    std::uint32_t freezePausedSeconds = 0;
     bool operator==(const Policy&) const = default;
 };
 

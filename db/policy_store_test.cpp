@@ -60,6 +60,11 @@ TEST_F(PolicyStoreTest, remembersThatMetadataHasToBeWritten) {
     EXPECT_FALSE(policies_.load("aaaa").value().metadataDue);
 }
 
+TEST_F(PolicyStoreTest, remembersWhenAPausedDomainIsFrozen) {
+    ASSERT_TRUE(policies_.save("aaaa", "web", {true, 7, {}, false, false, 100, 300}));
+    EXPECT_EQ(policies_.load("aaaa").value(), (Policy{true, 7, {}, false, false, 100, 300}));
+}
+
 TEST_F(PolicyStoreTest, remembersThePriorityWithinItsRange) {
     EXPECT_EQ(policies_.load("aaaa").value().priority, 100U);
     ASSERT_TRUE(policies_.save("aaaa", "web", {true, 7, {}, false, false, 250}));

@@ -88,6 +88,10 @@ CREATE TABLE decision (
 ) STRICT;
 CREATE INDEX decision_time ON decision (time);
 )sql",
+    // 7 -> 8: for how long a domain is paused before its memory goes.
+    R"sql(
+ALTER TABLE domain ADD COLUMN freeze_paused_seconds INTEGER NOT NULL DEFAULT 0;
+)sql",
 };
 
 }  // namespace thermocline::db

@@ -33,6 +33,11 @@ class Budget {
         conceded_.store(used() + bytes, std::memory_order_relaxed);
         ceiling_.store(target(), std::memory_order_relaxed);
     }
+    /// The limit does not count until withdraw().
+    void lift() {
+        conceded_.store(UINT64_MAX / 2, std::memory_order_relaxed);
+        ceiling_.store(UINT64_MAX, std::memory_order_relaxed);
+    }
     /// Back to the limit itself; until it is reached as with a new one.
     void withdraw() {
         conceded_.store(0, std::memory_order_relaxed);

@@ -101,6 +101,18 @@ Result<EventJournal> EventJournal::open(const std::string& path) {
     return journal;
 }
 
+Result<void> EventJournal::check(const std::string& path) {
+    const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    struct stat info {};
+    std::uint64_t itsFormat = 0;
+    if (!fd.valid() || ::fstat(fd.get(), &info) != 0) return failErrno(path);
+    if (info.st_size != sizeof(File) ||
+        ::pread(fd.get(), &itsFormat, sizeof itsFormat, offsetof(File, format)) != sizeof itsFormat ||
+        itsFormat != format)
+        return fail(ErrorCode::notSupported, fmt::format("{} is of another version, or damaged", path));
+    return {};
+}
+
 EventJournal::EventJournal(EventJournal&& other) noexcept
     : fd_(std::move(other.fd_)), file_(std::exchange(other.file_, nullptr)), moved_(other.moved_) {}
 

@@ -42,6 +42,8 @@ class EventJournal {
     /// What a manager that is dead by now has left. Waits a while for its end. Errors: busy where a manager
     /// lives that has it open; notSupported where there is more than it can hold, or another format.
     static Result<EventJournal> open(const std::string& path);
+    /// Whether open() would understand it, whoever has it. Error: notSupported, systemError.
+    static Result<void> check(const std::string& path);
     EventJournal(EventJournal&& other) noexcept;
     EventJournal& operator=(EventJournal&&) = delete;
     ~EventJournal();

@@ -152,6 +152,23 @@ std::vector<BlockNumber> Pager::hottestFirst() const {
     return order;
 }
 
+std::vector<Pager::InMemory> Pager::inMemory() const {
+    std::vector<InMemory> found;
+    for (BlockNumber block = 0; block < pages_.blocks(); ++block) {
+        const PriorityMutex::Patient lock(shard(block));
+        InMemory part{block, pages_.pagesIn(block, PageState::resident)};
+        part.pages |= pages_.pagesIn(block, PageState::staged);
+        if (!part.pages.any()) continue;
+        const bool all = blocks_[block].heat.level > 0;
+        part.pages.forEach(
+            [&](std::size_t i) { part.hot += all || pages_.get(firstPageOf(block) + i).heat().level > 0; });
+        found.push_back(part);
+    }
+    std::stable_sort(found.begin(), found.end(),
+                     [](const InMemory& a, const InMemory& b) { return a.hot > b.hot; });
+    return found;
+}
+
 BlockMask Pager::stagedPages(BlockNumber block) {
     const PriorityMutex::Patient lock(shard(block));
     return pages_.pagesIn(block, PageState::staged);

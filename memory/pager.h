@@ -184,6 +184,8 @@ class Pager {
     bool restoreFrozen(BlockNumber block);
     /// Brings every page of `block` back; as a huge page where it was one.
     Step restore(BlockNumber block);
+    /// Brings `pages` of `block` back.
+    Step restorePages(BlockNumber block, const BlockMask& pages);
     /// Should pages that come back leave a copy in the store? It costs memory, and saves the work of
     /// compressing those again that the guest does not change.
     void keepCopies(bool keep) { keepCopies_.store(keep, std::memory_order_relaxed); }
@@ -208,6 +210,14 @@ class Pager {
     /// All blocks, in the order in which the guest will want them back: those that were in memory longest
     /// first.
     [[nodiscard]] std::vector<BlockNumber> hottestFirst() const;
+    /// What is in memory of a block, aside or not.
+    struct InMemory {
+        BlockNumber block = 0;
+        BlockMask pages;
+        std::size_t hot = 0;  ///< of them, touched the last time that they were staged
+    };
+    /// Of all blocks that have something there, the hottest first.
+    [[nodiscard]] std::vector<InMemory> inMemory() const;
 
   private:
     struct Block {
@@ -327,7 +337,7 @@ class Pager {
     void keepAsCopy(PageNumber page, PageEntry candidate);
     void movedAside(PageNumber page);
     Step restoreWhole(BlockNumber block, VmAddress address);
-    Step restoreStored(BlockNumber block);
+    Step restoreStored(BlockNumber block, const BlockMask& pages = allPages());
     void setWasHuge(BlockNumber block, bool was);
     bool fillFresh(Worker& worker, BlockNumber block, std::vector<PageEntry>& entries);
     Step moveFreshIn(Worker& worker, BlockNumber block, VmAddress address);

@@ -36,6 +36,21 @@ Step Pager::restore(BlockNumber block) {
     return rebuild(block) == Step::gone ? Step::gone : Step::done;
 }
 
+Step Pager::restorePages(BlockNumber block, const BlockMask& pages) {
+    if (pages == allPages()) return restore(block);
+    {
+        const PriorityMutex::Patient layout(layout_);
+        const PriorityMutex::Patient lock(shard(block));
+        auto staged = pages_.pagesIn(block, PageState::staged);
+        staged &= pages;
+        const auto back = moveBack(block, staged);
+        if (back == Step::retry || back == Step::gone) return back;
+        const auto dropped = dropLeftoversLocked(backgroundWorker_, block);
+        if (dropped == Step::gone || dropped == Step::retry) return dropped;
+    }
+    return restoreStored(block, pages);
+}
+
 /// A block that is cold from end to end comes back as a huge page, made aside and moved in. `nothing`: not
 /// possible now.
 Step Pager::restoreWhole(BlockNumber block, VmAddress address) {
@@ -62,21 +77,27 @@ Step Pager::restoreWhole(BlockNumber block, VmAddress address) {
     return moveFreshIn(worker, block, address);
 }
 
-Step Pager::restoreStored(BlockNumber block) {
+Step Pager::restoreStored(BlockNumber block, const BlockMask& pages) {
     auto result = Step::nothing;
     const auto first = firstPageOf(block);
+    const auto wanted = [&](PageNumber page) { return pages.test(page - first); };
     for (std::size_t from = 0; from < pagesPerBlock; from += chunkPages) {
         const PriorityMutex::Patient layout(layout_);
         const PriorityMutex::Patient lock(shard(block));
         for (const auto& extent : addresses_.extents()) {
-            const auto begin = std::max(first + from, extent.first);
             const auto end = std::min(first + from + chunkPages, extent.first + extent.pages);
-            if (begin >= end) continue;
-            const auto address = extent.start + (begin - extent.first) * pageBytes;
-            const auto brought = bringStored(backgroundWorker_, begin, address, end - begin);
-            if (brought.last == Populate::gone) return Step::gone;
-            if (brought.last != Populate::done && brought.last != Populate::present) return Step::retry;
-            if (brought.pages > 0) result = Step::done;
+            for (auto begin = std::max(first + from, extent.first); begin < end; ++begin) {
+                if (!wanted(begin)) continue;
+                auto until = begin + 1;
+                while (until < end && wanted(until))
+                    ++until;
+                const auto address = extent.start + (begin - extent.first) * pageBytes;
+                const auto brought = bringStored(backgroundWorker_, begin, address, until - begin);
+                if (brought.last == Populate::gone) return Step::gone;
+                if (brought.last != Populate::done && brought.last != Populate::present) return Step::retry;
+                if (brought.pages > 0) result = Step::done;
+                begin = until;
+            }
         }
     }
     return result;

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "common/byte_size.h"
-#include "memory/process_map.h"
+#include "memory/host_room.h"
 #include "memory/status.h"
 
 namespace thermocline::memory {
@@ -18,8 +18,6 @@ constexpr auto longestRespite = std::chrono::seconds(64);
 /// So long reclaim looks in vain before it gives the limit up for a while: not long where the guest waits.
 constexpr auto patience = std::chrono::seconds(1);
 constexpr auto guestsPatience = std::chrono::milliseconds(100);
-/// Host memory that bringing pages back leaves free.
-constexpr std::uint64_t hostReserveBytes = 64U << 20;
 constexpr std::size_t maxPassed = 64;
 constexpr std::uint64_t blocksInVain = 16;
 constexpr auto cpuPatience = std::chrono::milliseconds(20);
@@ -28,6 +26,8 @@ constexpr std::size_t forcedPages = 64;
 /// So many turns of the clock's hand pass over what a policy keeps.
 constexpr std::uint64_t keptTurns = 2;
 constexpr auto calm = std::chrono::milliseconds(200);
+/// What comes back to a VM that is paused, or is missing to one that is being copied, is looked for so often.
+constexpr auto activityPause = std::chrono::seconds(1);
 constexpr auto rebuildPause = std::chrono::seconds(1);
 constexpr auto leastFreezeAge = std::chrono::milliseconds(500);
 constexpr auto diskPause = std::chrono::milliseconds(5);
@@ -36,11 +36,6 @@ constexpr auto pressureWindow = std::chrono::milliseconds(20);
 constexpr double waitsFrom = 0.01;
 constexpr double overwhelmedFrom = 0.6;
 constexpr double overwhelmedUntil = 0.2;
-
-std::uint64_t hostAvailableBytes() {
-    const auto text = readProcFile("/proc/meminfo");
-    return text ? statusField(*text, "MemAvailable") : UINT64_MAX;
-}
 
 }  // namespace
 
@@ -73,7 +68,7 @@ void Reclaimer::setLimit(std::uint64_t bytes) {
         changed_ = true;
         restored_ = false;
         restoreError_.reset();
-        restoring_ = !managed();
+        restoring_ = bringsAllBack();
     }
     wakeUp();
 }
@@ -88,7 +83,7 @@ void Reclaimer::setProactive(std::optional<ProactivePolicy::Settings> settings) 
         changed_ = true;
         restored_ = false;
         restoreError_.reset();
-        restoring_ = !managed();
+        restoring_ = bringsAllBack();
     }
     wakeUp();
 }
@@ -171,18 +166,22 @@ void Reclaimer::run() {
         if (stop_) break;
         bool isManaged = false;
         bool closeTier = false;
+        auto doing = Activity::running;
         {
             const std::lock_guard lock(mutex_);
             isManaged = managed();
+            doing = activity_;
             closeTier = std::exchange(closeTier_, false);
         }
         if (closeTier) emptyFileTier();
         if (frozen_ != nullptr && pager_.tendFrozen()) guest_.wake();
+        if (doing != Activity::copiedOut) endOfCopying();
         if (!isManaged) {
             restore();
             continue;
         }
         if (!registerGuest()) continue;
+        if (doing == Activity::copiedOut && bringBackInOrder()) continue;
         if (budget_.limit() != 0) {
             reclaim();
         } else {
@@ -190,7 +189,12 @@ void Reclaimer::run() {
             while (dropCopies()) {
             }
         }
-        probe();
+        if (doing == Activity::paused) {
+            freezePaused();
+            continue;
+        }
+        restoreWorkingSet();
+        if (doing != Activity::copiedOut) probe();
         bringBackAdvised();
         tidyWhileIdle();
     }
@@ -208,6 +212,7 @@ void Reclaimer::await() {
     sleeping_ = true;
     auto until = respiteUntil_ != Clock::time_point{} ? respiteUntil_ : Clock::time_point::max();
     if (proactive_) until = std::min(until, Clock::now() + ProactivePolicy::tick);
+    if (activity_ != Activity::running) until = std::min(until, Clock::now() + activityPause);
     if (managed() && pager_.looseBlocks() > 0) until = std::min(until, Clock::now() + calm);
     if (managed() && pager_.splitBlocks() > 0)
         until = std::min(until, std::max(rebuildAgain_, Clock::now() + calm));
@@ -217,6 +222,8 @@ void Reclaimer::await() {
         wake_.wait_until(lock, until, due);
     sleeping_ = false;
     if (changed_) {
+        nextInOrder_ = 0;
+        hostShort_ = false;
         respite_ = firstRespite;
         respiteUntil_ = {};
     } else if (respiteUntil_ != Clock::time_point{} && Clock::now() >= respiteUntil_) {
@@ -665,6 +672,8 @@ void Reclaimer::restore() {
         restoredChanged_.notify_all();
     };
     clock_.clearPool();
+    workingSet_.clear();
+    leftInMemory_ = 0;
     pager_.keepCopies(false);
     const auto order = pager_.hottestFirst();
     for (std::size_t next = 0; next < order.size();) {

@@ -16,7 +16,9 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
+#include "memory/activity.h"
 #include "memory/block_choice.h"
 #include "memory/budget.h"
 #include "memory/clock_choice.h"
@@ -56,6 +58,9 @@ class Reclaimer {
     /// Looks for cold memory even where no limit asks for it; nothing = no longer.
     void setProactive(std::optional<ProactivePolicy::Settings> settings);
     [[nodiscard]] std::optional<ProactivePolicy::Settings> proactive() const;
+    /// What the VM does from now on; Activity::running at first.
+    void setActivity(Activity activity);
+    [[nodiscard]] Activity activity() const;
     /// Takes everything out of the file tier, then destroys it. REQUIRES: a file tier.
     void closeFileTier();
     /// Memory use went up, or a fault waits for room.
@@ -111,8 +116,17 @@ class Reclaimer {
     bool rebuildNext();
     void tidyWhileIdle();
     void restore();
+    // reclaimer_activity.cpp
+    bool bringBackInOrder();
+    void endOfCopying();
+    void freezePaused();
+    void rememberWorkingSet(const std::vector<Pager::InMemory>& found);
+    void restoreWorkingSet();
     void setNote(std::string note);
-    [[nodiscard]] bool managed() const { return budget_.limit() != 0 || proactive_; }
+    [[nodiscard]] bool managed() const {
+        return budget_.limit() != 0 || proactive_ || activity_ == Activity::paused;
+    }
+    [[nodiscard]] bool bringsAllBack() const { return !managed() || activity_ == Activity::copiedOut; }
     [[nodiscard]] bool workToDo() const;
     [[nodiscard]] HardLimitPolicy::Usage usage() const;
 
@@ -145,6 +159,11 @@ class Reclaimer {
     Clock::time_point respiteUntil_{};
     Clock::time_point progressAt_{};  // reclaim began, or freed something
     PoolShare poolShare_;
+    BlockNumber nextInOrder_ = 0;             // to be brought back for who copies the VM's memory
+    bool limitWaits_ = false;                 // for the end of that
+    bool hostShort_ = false;                  // the limit has to hold all the same
+    std::deque<Pager::InMemory> workingSet_;  // what went when the VM was paused, hottest first
+    std::uint64_t leftInMemory_ = 0;          // pages then; 0: it was not all gone over yet
     std::uint64_t inVain_ = 0;  // blocks evicted without a page of them going, one after the other
     Pressure pressure_ = Pressure::none;
     Clock::time_point pressureSince_{};
@@ -161,6 +180,7 @@ class Reclaimer {
     std::condition_variable restoredChanged_;
     std::string note_;
     std::optional<ProactivePolicy> proactive_;
+    Activity activity_ = Activity::running;
     bool changed_ = false;  // limit, policy or file tier
     bool closeTier_ = false;
     bool restored_ = true;

@@ -16,6 +16,7 @@ template <typename Visit, typename S>
 void eachField(Visit&& visit, S& s) {
     visit("pid", s.pid);
     visit("state", s.state);
+    visit("activity", s.activity);
     visit("mechanism", s.mechanism);
     visit("memory_bytes", s.memoryBytes);
     visit("resident_bytes", s.residentBytes);
@@ -54,7 +55,7 @@ bool addedLater(std::string_view field) {
     constexpr std::string_view fields[] = {
         "prefetched_pages", "proactive_max_stall", "min_resident_bytes", "frozen_bytes",
         "file_bytes",       "file_tier",           "frozen_faults",      "policy",
-        "policy_note",      "lost_pages",          "lost_note"};
+        "policy_note",      "lost_pages",          "lost_note",          "activity"};
     return std::find(std::begin(fields), std::end(fields), field) != std::end(fields);
 }
 

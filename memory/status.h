@@ -23,6 +23,7 @@ inline constexpr const char* builtInPolicyName = "clock";
 struct Status {
     pid_t pid = 0;                    ///< the VM's process
     std::string state = "attaching";  ///< attaching, attached, detaching, detached, gone
+    std::string activity;             ///< activityName(): what the VM does, as far as the manager was told
     std::string mechanism;            ///< mechanismName()
     std::uint64_t memoryBytes = 0;    ///< guest RAM under management
     std::uint64_t residentBytes = 0;  ///< in the guest's RAM now

@@ -104,6 +104,13 @@ Result<void> awaitAgents(const Attachment& attachment) {
                 "the manager died at the end of a detach; what it left in the process is to be cured");
 }
 
+Result<void> checkRecoverable(Mechanism mechanism) {
+    if (mechanism == Mechanism::move) return {};
+    return fail(ErrorCode::notSupported,
+                "a manager of a VM whose pages cannot be moved cannot be followed by another one: which of "
+                "them were about to be dropped would die with it");
+}
+
 }  // namespace
 
 Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
@@ -164,11 +171,7 @@ Result<std::unique_ptr<VmMemory>> VmMemory::attach(Options options) {
 }
 
 Result<std::unique_ptr<VmMemory>> VmMemory::recover(Options options, const Footprint& footprint) {
-    if (footprint.mechanism != Mechanism::move)
-        return fail(ErrorCode::notSupported,
-                    "a manager of a VM whose pages cannot be moved cannot be followed by another one: which "
-                    "of them were "
-                    "about to be dropped died with it");
+    THERMOCLINE_TRY(checkRecoverable(footprint.mechanism));
     const auto events = options.stateDirectory + "/" + eventJournalFileName;
     if (::access(events.c_str(), F_OK) != 0 && errno == ENOENT)
         return fail(ErrorCode::notAttached,
@@ -330,6 +333,13 @@ Result<void> VmMemory::setProactive(std::optional<ProactivePolicy::Settings> set
     return {};
 }
 
+Result<void> VmMemory::setActivity(Activity activity) {
+    if (gone_) return fail(ErrorCode::processGone, "the VM's process has ended");
+    if (detached_) return fail(ErrorCode::notAttached, "the VM has been detached");
+    reclaimer_->setActivity(activity);
+    return {};
+}
+
 Result<void> VmMemory::closeFileTier() {
     if (gone_) return fail(ErrorCode::processGone, "the VM's process has ended");
     if (detached_) return fail(ErrorCode::notAttached, "the VM has been detached");
@@ -343,10 +353,20 @@ Result<void> VmMemory::closeFileTier() {
     return {};
 }
 
+Result<void> VmMemory::handOver() {
+    if (gone_) return fail(ErrorCode::processGone, "the VM's process has ended");
+    if (detached_) return fail(ErrorCode::notAttached, "the VM has been detached");
+    THERMOCLINE_TRY(checkRecoverable(attachment_.footprint.mechanism));
+    if (frozen_) return fail(ErrorCode::notSupported, "it has a file tier, whose key this manager alone has");
+    keepFiles_ = true;
+    return {};
+}
+
 Result<void> VmMemory::detach() {
     if (detached_) return fail(ErrorCode::notAttached, "the VM has been detached");
     if (gone_) return fail(ErrorCode::processGone, "the VM's process has ended");
     if (reclaimer_) {
+        reclaimer_->setActivity(Activity::running);
         reclaimer_->setProactive(std::nullopt);
         reclaimer_->setLimit(0);
         THERMOCLINE_TRY(reclaimer_->awaitRestored());
@@ -383,6 +403,7 @@ Status VmMemory::status() const {
     const auto& counters = pager_.counters();
     status.pid = attachment_.footprint.pid;
     status.state = gone_ ? "gone" : detached_ ? "detached" : "attached";
+    status.activity = activityName(reclaimer_ ? reclaimer_->activity() : Activity::running);
     status.mechanism = mechanismName(attachment_.footprint.mechanism);
     status.memoryBytes = pager_.memoryBytes();
     // In this order, against the way that reclaim takes: no page is counted twice while it moves.

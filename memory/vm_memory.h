@@ -82,10 +82,16 @@ class VmMemory {
     /// Looks for cold memory as far as the stall allows, besides the limit; nothing = no longer. Error:
     /// invalidArgument, naming the range.
     Result<void> setProactive(std::optional<ProactivePolicy::Settings> settings);
+    /// What the VM does now, which says what may be done with its memory; Activity::running at first.
+    Result<void> setActivity(Activity activity);
     /// The file tier's kill switch: what is in it comes back into memory, then its key is overwritten and its
     /// file emptied; for good. Returns at once, Status::fileTier tells when it is done. Error: notSupported
     /// where there is none, which says why.
     Result<void> closeFileTier();
+    /// The manager is about to end, and another one will recover() what it leaves: from now on the destructor
+    /// leaves everything as it is, once what is under way has been carried out. Errors: notSupported where
+    /// nobody could go on, with the reason; processGone.
+    Result<void> handOver();
     /// Brings every page back, unregisters (before start() there is nothing to bring back), sends the agent
     /// threads away. What is left in the VM's process is for cure(), which needs privileges. Errors:
     /// outOfMemory and what it takes; processGone; the VM then stays managed, without a limit.
@@ -124,7 +130,7 @@ class VmMemory {
     std::unique_ptr<PolicyHost> policy_;  // none: the built-in one alone
     std::unique_ptr<Reclaimer> reclaimer_;
     std::unique_ptr<FaultHandler> faults_;
-    bool keepFiles_ = false;  // until start(), what is recovered must be there to be recovered again
+    bool keepFiles_ = false;  // what is there must be there to be recovered (again)
     std::atomic<bool> detached_{false};
     std::atomic<bool> gone_{false};
 

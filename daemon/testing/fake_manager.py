@@ -10,6 +10,8 @@ What it is to do is taken from the environment variable FAKE_MANAGER, words sepa
   stall-fails   `set-proactive` answers InvalidArgument
   lingers       does not end when it should          mute           answers no request at all
   recover-dies  `run --recover` ends without a word  recover-refuses  it answers NotSupported
+  older         knows nothing of `set-activity`  keeps          `hand-over` answers NotSupported
+  probe-fails   `probe` exits 1
   recover-cured `run --recover` answers NotAttached  recover-late  it answers Busy
   loses         a page cannot be had
 """
@@ -40,7 +42,7 @@ def status(pid):
         "staged_faults": 0, "cold_faults": 0, "zero_faults": 0, "evicted_pages": 0, "prefetched_pages": 0,
         "proactive_max_stall": 0.0, "min_resident_bytes": 0, "stall_ns": 0,
         "stall_ratio": 0.0, "attach_pause_us": 321, "manager_rss_bytes": 3 * MIB,
-    }
+    } | ({} if "older" in WORDS else {"activity": "running"})
 
 
 def ready(fd, message):
@@ -99,6 +101,13 @@ class Manager:
             self.status.update(proactive_max_stall=request["params"]["max_stall"],
                                min_resident_bytes=request["params"]["min_resident_bytes"])
             answer["result"] = self.status
+        elif method == "set-activity" and "older" in WORDS:
+            answer["error"] = {"name": "InvalidArgument", "message": "unknown method"}
+        elif method == "set-activity":
+            self.status["activity"] = request["params"]["activity"]
+            answer["result"] = self.status
+        elif method == "hand-over" and "keeps" in WORDS:
+            answer["error"] = {"name": "NotSupported", "message": "nobody could go on"}
         elif method == "close-file-tier" and "file_tier" not in self.status:
             answer["error"] = {"name": "NotSupported", "message": "this VM has no file tier"}
         elif method == "close-file-tier":
@@ -117,7 +126,7 @@ class Manager:
                 self.status["state"] = "detached"
             answer["result"] = self.status
         self.send(client, answer)
-        return method != "detach" or "error" in answer
+        return method not in ("detach", "hand-over") or "error" in answer
 
     def serve(self):
         next_tick = time.monotonic() + 1
@@ -149,6 +158,11 @@ def main():
     if sys.argv[1] == "cure":
         if "cure-refuses" in WORDS:
             print("100 pages are still cold", file=sys.stderr)
+            return 1
+        return 0
+    if sys.argv[1] == "probe":
+        if "probe-fails" in WORDS:
+            print("events is of another version, or damaged", file=sys.stderr)
             return 1
         return 0
     fd = int(option("--ready-fd"))

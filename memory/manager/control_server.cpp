@@ -164,6 +164,23 @@ void ControlServer::handle(int client, const nlohmann::json& request) {
         if (detaching_) return answer(fail(ErrorCode::busy, "the VM is being detached"));
         const auto settings = proactiveSettings(request);
         answer(settings ? vm_->setProactive(*settings) : tl::unexpected(settings.error()));
+    } else if (method == "set-activity") {
+        if (detaching_) return answer(fail(ErrorCode::busy, "the VM is being detached"));
+        const auto params = request.value("params", nlohmann::json::object());
+        const auto name = params.is_object() ? params.find("activity") : params.end();
+        const auto activity = name != params.end() && name->is_string()
+                                  ? memory::activityFromName(name->get<std::string>())
+                                  : std::nullopt;
+        if (!activity)
+            return answer(
+                fail(ErrorCode::invalidArgument, fmt::format("set-activity takes {{\"activity\": one of {}}}",
+                                                             fmt::join(memory::activityNames, ", "))));
+        answer(vm_->setActivity(*activity));
+    } else if (method == "hand-over") {
+        if (detaching_) return answer(fail(ErrorCode::busy, "the VM is being detached"));
+        const auto ready = vm_->handOver();
+        answer(ready);
+        done_ = ready.has_value();
     } else if (method == "close-file-tier") {
         if (detaching_) return answer(fail(ErrorCode::busy, "the VM is being detached"));
         answer(vm_->closeFileTier());
@@ -186,7 +203,7 @@ void ControlServer::handle(int client, const nlohmann::json& request) {
     } else {
         answer(fail(ErrorCode::invalidArgument,
                     fmt::format("unknown method \"{}\"; there are status, set-limit, set-proactive, "
-                                "close-file-tier, heat, detach and subscribe",
+                                "set-activity, close-file-tier, heat, hand-over, detach and subscribe",
                                 method)));
     }
 }

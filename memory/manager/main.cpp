@@ -237,6 +237,12 @@ int cure(const Arguments& arguments) {
 }
 
 int probe(const Arguments& arguments) {
+    if (!arguments.stateDirectory.empty()) {
+        const auto understood =
+            memory::EventJournal::check(arguments.stateDirectory + "/" + memory::eventJournalFileName);
+        if (!understood) spdlog::error("{}", understood.error().message);
+        return understood ? 0 : 1;
+    }
     nlohmann::json answer;
     if (arguments.pid == 0) {
         const auto host = memory::probeHost(arguments.userfaultfdDevice);
@@ -326,6 +332,10 @@ int main(int argc, char** argv) {
     runCommand->add_option("--policy-dir", arguments.policy.directory, "Where policies have to be")
         ->capture_default_str();
     probeCommand->add_option("--pid", arguments.pid, "Process of the VM")->check(CLI::PositiveNumber);
+    probeCommand
+        ->add_option("--state-dir", arguments.stateDirectory,
+                     "Tell instead whether `run --recover` understands what another manager keeps there")
+        ->check(CLI::ExistingDirectory);
     for (auto* command : {runCommand, probeCommand})
         command
             ->add_option("--userfaultfd-device", arguments.userfaultfdDevice,

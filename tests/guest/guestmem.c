@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/io.h>
 #include <sys/reboot.h>
 #include <sys/sysinfo.h>
 #include <time.h>
@@ -247,6 +248,17 @@ static void do_reboot(int count, char** word) {
     reboot(!strcmp(word[0], "reboot") ? RB_AUTOBOOT : RB_POWER_OFF);
 }
 
+// crash: tells the panic device (pvpanic), as a kernel's panic does. Only once the processors are started
+// again, if ever, does anything else come.
+static void do_crash(int count, char** word) {
+    enum { PORT = 0x505, PANICKED = 1 };
+    (void)count;
+    (void)word;
+    if (ioperm(PORT, 1, 1)) return refuse(strerror(errno));
+    answer("{\"ok\": true}");
+    outb(PANICKED, PORT);
+}
+
 static const struct {
     const char* name;
     int words;  // at least, with the name
@@ -258,7 +270,7 @@ static const struct {
     {"stop", 1, 0, do_stop},           {"reset", 1, 0, do_reset},   {"disk", 3, 0, do_disk},
     {"where", 3, 0, do_where},         {"status", 1, 0, do_status}, {"reboot", 1, 0, do_reboot},
     {"poweroff", 1, 0, do_reboot},     {"start", 2, 0, do_start},   {"finish", 1, 0, do_finish},
-    {"tool-page", 2, 0, do_tool_page},
+    {"tool-page", 2, 0, do_tool_page}, {"crash", 1, 0, do_crash},
 };
 
 static void obey(char* line) {

@@ -25,8 +25,10 @@ class DomainSpec:
     memory_backing: str = ""  # content of <memoryBacking>
     more_memory_bytes: int = 0  # may be plugged in while it runs
     tools: bool = False  # stress-ng and memtester are in the guest
-    disk: Path | None = None  # raw file for /dev/vda, opened with O_DIRECT
+    disk: Path | None = None  # file for /dev/vda, opened with O_DIRECT
     disk_io: str = "threads"  # how QEMU reads and writes it: threads, native (Linux AIO) or io_uring
+    disk_format: str = "raw"
+    panics: bool = False  # has a panic device, and is kept when it says that the guest has crashed
     translated_mib: int | None = None  # what TCG may take for translated code; None: QEMU's default
 
     @property
@@ -71,7 +73,7 @@ def _disk(spec):
     if spec.disk is None:
         return ""
     return f"""<disk type='file' device='disk'>
-      <driver name='qemu' type='raw' cache='none' io='{spec.disk_io}'/>
+      <driver name='qemu' type='{spec.disk_format}' cache='none' io='{spec.disk_io}'/>
       <source file='{escape(str(spec.disk))}'/><target dev='vda' bus='virtio'/></disk>"""
 
 
@@ -94,7 +96,7 @@ def domain_xml(spec):
   </os>
   <features>{_features(spec)}</features>
   {_cpu(spec)}
-  <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
+  <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>{'preserve' if spec.panics else 'destroy'}</on_crash>
   <devices>
     <controller type='usb' model='none'/>
     {_disk(spec)}
@@ -103,6 +105,7 @@ def domain_xml(spec):
       <source mode='bind' path='{escape(str(spec.channel_path))}'/>
       <target type='virtio' name='{CHANNEL_NAME}'/>
     </channel>
+    {"<panic model='isa'/>" if spec.panics else ""}
     <memballoon model='virtio' freePageReporting='on'/>
   </devices>
 </domain>"""

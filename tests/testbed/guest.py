@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Linux guest under libvirt whose memory can be verified. Its domain is transient unless defined."""
 
+import dataclasses
 import os
 import uuid
 from pathlib import Path
@@ -56,6 +57,12 @@ class Guest:
         libvirt.open(CONNECT_URI).defineXML(domain_xml(self.spec))
         self._defined = True
 
+    def rename(self, name):
+        """REQUIRES: defined and shut off."""
+        self.domain().rename(name)
+        remove_libvirt_log(self.name)
+        self.spec = dataclasses.replace(self.spec, name=name)
+
     def start(self, boot_seconds=BOOT_SECONDS, before_boot=None):
         """Boots and returns when guestmem is ready. `before_boot` is called with QEMU's pid before it runs the guest."""
         domain = self.start_paused()
@@ -76,8 +83,7 @@ class Guest:
             domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
         else:
             domain = connection.createXML(domain_xml(self.spec), libvirt.VIR_DOMAIN_START_PAUSED)
-        pid = int(Path(f"/run/libvirt/qemu/{self.name}.pid").read_text())
-        self.process = OwnedProcess(pid, f"QEMU of {self.name}")
+        self.process = self._process(self._pid_file)
         self._require_sandbox()
         return domain
 
@@ -86,6 +92,20 @@ class Guest:
             return self.channel.wait_for_event("ready", seconds)
         except TestbedError as error:
             raise TestbedError(f"{self.name} does not boot: {error}; its console says:\n{self.console_tail()}") from None
+
+    def find_again(self, pid_file=None):
+        """Another process runs it now (restored, reverted, migrated here): talks to that one. The guest does not notice."""
+        if self.channel is not None:
+            self.channel.close()
+        self.process = self._process(pid_file or self._pid_file)
+        self.channel = GuestChannel(self.spec.channel_path)
+
+    @property
+    def _pid_file(self):
+        return Path(f"/run/libvirt/qemu/{self.name}.pid")
+
+    def _process(self, pid_file):
+        return OwnedProcess(int(pid_file.read_text()), f"QEMU of {self.name}")
 
     def _require_sandbox(self):
         arguments = Path(f"/proc/{self.pid}/cmdline").read_bytes().split(b"\0")
@@ -160,7 +180,8 @@ class Guest:
             if self.process is not None:  # libvirt could not do it
                 self.process.kill()
             if self._defined:
-                self.domain().undefine()
+                self.domain().undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+                                            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA)
                 self._defined = False
             remove_libvirt_log(self.name)
 

@@ -40,7 +40,7 @@ def _libvirtd_answers():
     return True
 
 
-def _limit_files():
+def limit_files():
     # libvirtd closes every possible descriptor in each child; with a limit of a billion that takes a minute. This is
     # what its systemd unit sets.
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -50,7 +50,7 @@ def _limit_files():
 
 def _run(*command):
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True,
-                            preexec_fn=_limit_files, timeout=60, check=False)
+                            preexec_fn=limit_files, timeout=60, check=False)
     if result.returncode:
         raise TestbedError(f"cannot start {command[0]}: {result.stderr.strip() or result.stdout.strip()}")
 

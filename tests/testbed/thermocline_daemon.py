@@ -26,6 +26,7 @@ class ThermoclineDaemon:
         self.log_path = directory / "thermoclined.log"
         self.connect_uri = connect_uri
         self.manager = manager or binary("thermocline-manager")
+        self.program = binary("thermoclined")
         self.directory = directory
         self.options = []  # more of thermoclined's
         self.prefix = []  # of its command line: a program that changes its surroundings and executes the rest
@@ -33,7 +34,7 @@ class ThermoclineDaemon:
         directory.mkdir(exist_ok=True)
 
     def command(self):
-        return [*self.prefix, str(binary("thermoclined")), "--bus", self.bus_address, "--connect", self.connect_uri,
+        return [*self.prefix, str(self.program), "--bus", self.bus_address, "--connect", self.connect_uri,
                 "--state-dir", str(self.state_dir), "--runtime-dir", str(self.runtime_dir),
                 "--config-dir", str(self.config_dir), "--manager", str(self.manager), "--log-level", "debug", *self.options]
 
