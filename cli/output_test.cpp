@@ -114,7 +114,7 @@ TEST(Output, jsonHasTheNamesOfTheProtocol) {
     EXPECT_EQ(json.at("name"), "vm");
     EXPECT_EQ(json.at("attach_pause_us"), 7);
     EXPECT_EQ(json.at("stall_ns"), 8);
-    EXPECT_EQ(json.size(), 44U);
+    EXPECT_EQ(json.size(), 46U);
     EXPECT_EQ(toJson(HistorySample{}).size(), 19U);
 }
 

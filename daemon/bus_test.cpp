@@ -232,7 +232,7 @@ TEST_F(BusTest, managesADomain) {
 
     const auto all = call([&] { return manager_->GetManagedObjects(); });
     const auto& properties = all.at(sdbus::ObjectPath(path)).at("org.thermocline1.Domain");
-    EXPECT_EQ(properties.size(), 45U);
+    EXPECT_EQ(properties.size(), 47U);
     EXPECT_EQ(properties.at("LimitBytes").get<std::uint64_t>(), 64 * mib);
     EXPECT_TRUE(properties.at("Managed").get<bool>());
     EXPECT_EQ(properties.at("Policy").get<std::string>(), "");  // a manager from before there were any

@@ -76,7 +76,9 @@ TEST_F(LibvirtHypervisorTest, followsTheLifeOfDomains) {
     follow("test:///default");
     ASSERT_TRUE(until([&] { return recorder_.connected; }));
     ASSERT_TRUE(recorder_.domains.contains(testUuid));
-    EXPECT_EQ(recorder_.domains[testUuid], (DomainInfo{testUuid, "test", true, false, 8 * gib}));
+    DomainInfo test{testUuid, "test", true, false, 8 * gib};
+    test.id = 1;
+    EXPECT_EQ(recorder_.domains[testUuid], test);
 
     const Connection connection(virConnectOpen("test:///default"));
     ASSERT_NE(connection, nullptr);
@@ -89,7 +91,9 @@ TEST_F(LibvirtHypervisorTest, followsTheLifeOfDomains) {
     EXPECT_EQ(recorder_.domains[other], (DomainInfo{other, "other", false, false, gib}));
     ASSERT_EQ(virDomainCreate(domain.get()), 0);
     ASSERT_TRUE(until([&] { return recorder_.domains[other].running; }));
+    EXPECT_NE(recorder_.domains[other].id, test.id);
     ASSERT_EQ(virDomainSuspend(domain.get()), 0);
+    ASSERT_TRUE(until([&] { return recorder_.domains[other].activity == memory::Activity::paused; }));
     ASSERT_EQ(virDomainDestroy(domain.get()), 0);
     ASSERT_TRUE(until([&] { return !recorder_.domains[other].running; }));
     ASSERT_EQ(virDomainUndefine(domain.get()), 0);

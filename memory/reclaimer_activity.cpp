@@ -100,6 +100,7 @@ void Reclaimer::freezePaused() {
     };
     if (leftInMemory_ == 0 || inMemory() > leftInMemory_ + strayPages) {
         pager_.keepCopies(false);
+        const std::uint64_t evictedBefore = pager_.counters().evictedPages;
         const auto found = pager_.inMemory();
         if (leftInMemory_ == 0) rememberWorkingSet(found);
         for (auto part = found.rbegin(); part != found.rend() && !leave(); ++part) {
@@ -112,7 +113,9 @@ void Reclaimer::freezePaused() {
         if (leave()) return;
         while (dropCopies()) {
         }
-        leftInMemory_ = std::max<std::uint64_t>(inMemory(), 1);
+        // What came back meanwhile goes the next time; what stays where nothing goes any more is left.
+        const bool tookAny = pager_.counters().evictedPages != evictedBefore;
+        leftInMemory_ = tookAny ? 1 : std::max<std::uint64_t>(inMemory(), 1);
     }
     while (!leave() && freezeNext()) {
     }

@@ -21,7 +21,7 @@ constexpr std::uint64_t mib = 1U << 20;
 class VmActivityTest : public ::testing::TestWithParam<bool> {
   protected:
     VmActivityTest() {
-        EXPECT_EQ(subject_.command("fill 8 mixed"), "ok");
+        EXPECT_EQ(subject_.command("fill 8 plain"), "ok");
         VmMemory::Options attaching;
         attaching.pid = subject_.pid();
         attaching.guestRam = subject_.guestRam();
