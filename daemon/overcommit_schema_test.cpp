@@ -79,13 +79,13 @@ TEST_F(OvercommitSchema, saysWhatTheDaemonSays) {
           "<overcommit priority='0'/>", "<overcommit priority='1001'/>", "<overcommit priority=' 5'/>",
           "<overcommit priority='-5'/>", "<overcommit priority=''/>", "<overcommit priority='high'/>",
           "<overcommit freeze-paused='0'/>", "<overcommit freeze-paused='5 m'/>",
-          "<overcommit freeze-paused='-5m'/>", "<overcommit freeze-paused='1y'/>",
-          "<overcommit limit='0'/>", "<overcommit limit='0.0G'/>", "<overcommit limit=''/>",
-          "<overcommit limit='G'/>", "<overcommit limit='-1G'/>", "<overcommit limit='1e9'/>",
-          "<overcommit limit='1Gib/s'/>", "<overcommit limt='1G'/>", "<overcommit max-stall='0'/>",
-          "<overcommit max-stall='0.51'/>", "<overcommit max-stall='51%'/>",
-          "<overcommit max-stall='0.001%'/>", "<overcommit max-stall='INF'/>",
-          "<overcommit max-stall='a lot'/>", "<overcommit min-resident='1G'/>", "<overcommit>1G</overcommit>",
+          "<overcommit freeze-paused='-5m'/>", "<overcommit freeze-paused='1y'/>", "<overcommit limit='0'/>",
+          "<overcommit limit='0.0G'/>", "<overcommit limit=''/>", "<overcommit limit='G'/>",
+          "<overcommit limit='-1G'/>", "<overcommit limit='1e9'/>", "<overcommit limit='1Gib/s'/>",
+          "<overcommit limt='1G'/>", "<overcommit max-stall='0'/>", "<overcommit max-stall='0.51'/>",
+          "<overcommit max-stall='51%'/>", "<overcommit max-stall='0.001%'/>",
+          "<overcommit max-stall='INF'/>", "<overcommit max-stall='a lot'/>",
+          "<overcommit min-resident='1G'/>", "<overcommit>1G</overcommit>",
           "<overcommit><limit/></overcommit>", "<undercommit/>", "<overcommit"})
         EXPECT_EQ(valid(element), parseOvercommit(element).has_value()) << element;
 }

@@ -56,8 +56,8 @@ TEST(OvercommitXml, writesNothingThatIsRounded) {
     EXPECT_EQ(formatOvercommit({true, 0, {}, false, false, 100, 300}), "<overcommit freeze-paused=\"5m\"/>");
     EXPECT_EQ(formatOvercommit({true, 0, {}, false, false, 250}), "<overcommit priority=\"250\"/>");
     for (const db::Policy& policy :
-         {db::Policy{true, 0, {}, false, false, 1}, db::Policy{true, 0, {}, false, false, 100, 90}, db::Policy{true, 1}, db::Policy{true, 123456789123},
-          db::Policy{true, 3 * mib, {0.1 + 0.2, 4097}}})
+         {db::Policy{true, 0, {}, false, false, 1}, db::Policy{true, 0, {}, false, false, 100, 90},
+          db::Policy{true, 1}, db::Policy{true, 123456789123}, db::Policy{true, 3 * mib, {0.1 + 0.2, 4097}}})
         EXPECT_EQ(parseOvercommit(formatOvercommit(policy)).value(), policy);
 }
 

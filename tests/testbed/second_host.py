@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Another host on this machine, to migrate to: a libvirtd in a mount namespace where libvirt's folders are its own."""
 
+import contextlib
 import subprocess
 from pathlib import Path
 
@@ -47,6 +48,10 @@ class SecondHost:
         return self
 
     def __exit__(self, *_):
+        if (self._root / "libvirtd.pid").exists() and self._answers():
+            for domain in libvirt.open(self.uri).listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+                with contextlib.suppress(libvirt.libvirtError):  # it has ended meanwhile
+                    domain.destroy()
         for process in reversed(self._processes):
             process.end()
 
