@@ -357,7 +357,9 @@ Result<void> VmMemory::handOver() {
     if (gone_) return fail(ErrorCode::processGone, "the VM's process has ended");
     if (detached_) return fail(ErrorCode::notAttached, "the VM has been detached");
     THERMOCLINE_TRY(checkRecoverable(attachment_.footprint.mechanism));
-    if (frozen_) return fail(ErrorCode::notSupported, "it has a file tier, whose key this manager alone has");
+    if (frozen_)
+        return fail(ErrorCode::notSupported,
+                    "it has a file tier, which is not handed over: it keeps its manager until it ends");
     keepFiles_ = true;
     return {};
 }
