@@ -107,6 +107,8 @@ bool AgentLane::leaving() const {
 }
 
 void AgentLane::dismiss() {
+    // Told already, and not known to have answered: it is about to leave, or has left and will never answer.
+    if (leaving() && std::atomic_ref(shared_->reply).load() != sequence_) return futexWake(&shared_->request);
     exit();
     submit(std::exchange(queued_, 0));
 }

@@ -34,9 +34,9 @@ class AgentLane {
 
     /// Waits until the agent has done what another manager asked of it. False where the process has ended.
     bool awaitIdle();
-    /// Was the agent about to be told to leave, or told? REQUIRES: awaitIdle(), no run() since.
+    /// Was the agent about to be told to leave, or told? REQUIRES: no run() since.
     [[nodiscard]] bool leaving() const;
-    /// Tells it to leave, without waiting for an answer: it may have left.
+    /// Tells it to leave, without waiting for an answer: it may have left. May be called again and again.
     void dismiss();
 
     /// One queued operation's outcome.

@@ -93,7 +93,9 @@ Result<void> awaitAgents(const Attachment& attachment) {
                             [&] { return hasEnded(attachment.process); });
     bool leaving = false;
     for (auto& agent : agents) {
-        if (!agent.awaitIdle()) return fail(ErrorCode::processGone, "the VM's process has ended");
+        // One that was told to leave may be gone; it does nothing else any more.
+        if (!agent.leaving() && !agent.awaitIdle())
+            return fail(ErrorCode::processGone, "the VM's process has ended");
         leaving = leaving || agent.leaving();
     }
     if (!leaving) return {};
