@@ -53,7 +53,8 @@ class FrozenFile {
     /// A descriptor to be kept open elsewhere: it reads, through the page cache, and cannot write.
     [[nodiscard]] Result<UniqueFd> toKeep() const;
     /// Waits until no write is under way, of whatever process, and nothing is written to the file's bytes
-    /// from `end` on. Where the file system does not wait (all that have O_DIRECT do), nothing happens.
+    /// from `end` on, where the file system waits for direct I/O before it punches a hole (ext4, XFS). Where
+    /// it does not, a late write may spoil a record, which its tag tells: the page is lost, never wrong.
     void awaitWrites(std::uint64_t end);
 
     /// REQUIRES of a write: growTo() its end before.
