@@ -156,7 +156,15 @@ void describeActivity(int state, int reason, DomainInfo& info) {
     }
 }
 
-std::optional<DomainInfo> describe(virDomainPtr domain, bool mayHaveJob = false) {
+/// What libvirt's last call was refused for. To be asked at once: the next call, were it one that only frees
+/// something, forgets it.
+Error refusal() {
+    const virErrorPtr error = virGetLastError();
+    const bool unknown = error != nullptr && error->code == VIR_ERR_NO_DOMAIN;
+    return {unknown ? ErrorCode::noSuchDomain : ErrorCode::systemError, lastError()};
+}
+
+Result<DomainInfo> describe(virDomainPtr domain, bool mayHaveJob = false) {
     DomainInfo info;
     info.uuid = uuidOf(domain);
     virDomainInfo figures{};
@@ -165,12 +173,12 @@ std::optional<DomainInfo> describe(virDomainPtr domain, bool mayHaveJob = false)
     const int active = virDomainIsActive(domain);
     if (active < 0 || virDomainGetInfo(domain, &figures) != 0 ||
         virDomainGetState(domain, &state, &reason, 0) != 0)
-        return std::nullopt;
+        return tl::unexpected<Error>(refusal());
     info.memoryBytes = std::uint64_t{figures.maxMem} * 1024;
     info.running = active == 1;
     info.overcommit = overcommitOf(domain, info.running);
     const std::unique_ptr<char, void (*)(void*)> xml(virDomainGetXMLDesc(domain, 0), &free);
-    if (xml == nullptr) return std::nullopt;
+    if (xml == nullptr) return tl::unexpected<Error>(refusal());
     auto read = readDomainXml(xml.get());
     // Not the handle's: that of a domain that was renamed may have the old one.
     info.name = read.name.empty() ? virDomainGetName(domain) : std::move(read.name);
@@ -239,6 +247,7 @@ struct LibvirtHypervisor::Worker : std::enable_shared_from_this<Worker> {
     void run();
     std::string serve();
     void handle(Event event);
+    void tell(const std::string& uuid, const Result<DomainInfo>& info, Kind kind);
     void lookAtCopied();
     void handle(virConnectPtr connection, Write write);
     void suspend(virDomainPtr domain, std::function<void(Result<void>)> done);
@@ -324,17 +333,20 @@ void LibvirtHypervisor::Worker::handle(Event event) {
     const std::string uuid = uuidOf(event.domain.get());
     if (event.kind == Kind::reboot) return tell([uuid](auto& target) { target.domainRebooted(uuid); });
     const bool mayHaveJob = event.kind == Kind::job || copied.contains(uuid);
-    auto info = describe(event.domain.get(), mayHaveJob);
+    const auto info = describe(event.domain.get(), mayHaveJob);
     if (info && info->activity == memory::Activity::copiedOut)
         copied.insert_or_assign(uuid, std::move(event.domain));
     else
         copied.erase(uuid);
+    tell(uuid, info, event.kind);
+}
+
+void LibvirtHypervisor::Worker::tell(const std::string& uuid, const Result<DomainInfo>& info, Kind kind) {
     if (info)
-        return tell([info = std::move(*info), kind = event.kind](auto& target) {
+        return tell([info = *info, kind](auto& target) {
             kind == Kind::metadata ? target.domainMetadataChanged(info) : target.domainChanged(info);
         });
-    const virErrorPtr error = virGetLastError();
-    if (error != nullptr && error->code == VIR_ERR_NO_DOMAIN)
+    if (info.error().code == ErrorCode::noSuchDomain)
         tell([uuid](auto& target) { target.domainRemoved(uuid); });
     // Any other error: the connection is breaking, and the next one begins with the whole list.
 }
@@ -343,19 +355,14 @@ void LibvirtHypervisor::Worker::handle(Event event) {
 void LibvirtHypervisor::Worker::lookAtCopied() {
     for (auto at = copied.begin(); at != copied.end();) {
         const auto info = describe(at->second.get(), true);
-        if (info) tell([info = *info](auto& target) { target.domainChanged(info); });
+        tell(at->first, info, Kind::job);
         at = info && info->activity == memory::Activity::copiedOut ? std::next(at) : copied.erase(at);
     }
 }
 
 void LibvirtHypervisor::Worker::handle(virConnectPtr connection, Write write) {
     const DomainHandle domain(virDomainLookupByUUIDString(connection, write.uuid.c_str()));
-    if (domain == nullptr) {
-        const virErrorPtr error = virGetLastError();
-        const bool unknown = error != nullptr && error->code == VIR_ERR_NO_DOMAIN;
-        return answer(std::move(write.done),
-                      fail(unknown ? ErrorCode::noSuchDomain : ErrorCode::systemError, lastError()));
-    }
+    if (domain == nullptr) return answer(std::move(write.done), tl::unexpected<Error>(refusal()));
     if (write.suspend) return suspend(domain.get(), std::move(write.done));
     unsigned flags = 0;
     if (virDomainIsActive(domain.get()) == 1) flags |= VIR_DOMAIN_AFFECT_LIVE;
