@@ -47,7 +47,8 @@ class ColdStore {
     ColdStore(const ColdStore&) = delete;
     ColdStore& operator=(const ColdStore&) = delete;
 
-    /// Writes one page's compressed bytes. Error: outOfMemory where the file system or the arena is full.
+    /// Writes one page's compressed bytes, or all of its bytes as they are. Error: outOfMemory where the file
+    /// system or the arena is full.
     Result<Slot> put(PageNumber page, const ContentHash& content, std::span<const std::byte> compressed,
                      Algorithm algorithm);
     /// Reads and decompresses. Error: systemError where the slot does not hold the bytes that put() wrote for
@@ -64,6 +65,8 @@ class ColdStore {
     /// What a slot holds, and how it is compressed.
     [[nodiscard]] ContentHash contentOf(Slot slot) const;
     [[nodiscard]] Algorithm algorithmOf(Slot slot) const;
+    /// Does it hold a page as it is, because it does not compress?
+    [[nodiscard]] static bool asItIs(Slot slot) { return slot.bytes > pageBytes; }
     void release(Slot slot);
     /// Gives back memory that is kept for quick reuse.
     void trim();

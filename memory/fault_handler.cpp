@@ -5,7 +5,9 @@
 #include <sched.h>
 #include <sys/eventfd.h>
 
+#include <algorithm>
 #include <array>
+#include <utility>
 
 #include "memory/process_map.h"
 #include "memory/sequence_point.h"
@@ -18,6 +20,8 @@ constexpr unsigned mostFaultsBetweenLooks = 64;
 /// not.
 constexpr auto pauseWhereMoved = std::chrono::microseconds(25);
 constexpr int retryMilliseconds = 1;
+/// For how long a stream waits for room for a whole block: several times what making it takes.
+constexpr auto patienceForBlock = std::chrono::milliseconds(100);
 
 }  // namespace
 
@@ -135,8 +139,12 @@ bool FaultHandler::servePending() {
             pending_[kept++] = fault;
             continue;
         }
-        if (hooks_.served) tell(fault.address);
-        if (pager_.inStore(fault.address)) bringAlong(fault.address);
+        if (hooks_.served && !(awaited_ && awaited_->address == fault.address)) tell(fault.address);
+        if (pager_.inStore(fault.address) && !bringAlong(fault.address)) {
+            noRoom = true;
+            pending_[kept++] = fault;
+            continue;
+        }
         switch (pager_.serve(fault.address, fault.write, budget_.hasRoom(2 * blockBytes))) {
             case Served::done:
             case Served::reading:
@@ -163,21 +171,23 @@ void FaultHandler::tell(VmAddress address) const {
         hooks_.served(*page, pager_.pages().peek(*page).state());
 }
 
-void FaultHandler::bringAlong(VmAddress address) {
+bool FaultHandler::bringAlong(VmAddress address) {
     const auto page = static_cast<std::int64_t>(address.value / pageBytes);
     if (hooks_.restoring()) {
         // Everything is on its way back: what is wanted first goes first, and its neighbours with it.
         const VmAddress block{address.value / blockBytes * blockBytes};
         if (!pager_.prefetchBlock(address)) pager_.prefetch(block, pageBytes, pagesPerBlock);
-        return;
+        return true;
     }
-    const auto ahead = streams_.fault(page);
+    const auto awaited = std::exchange(awaited_, std::nullopt);
+    const bool again = awaited && awaited->address == address;
+    const auto ahead = again ? awaited->ahead : streams_.fault(page, neighbours_.pages());
     // A young stream is a guess; what neighbours have been good for is known.
     if (ahead.count <= StreamDetector::firstWindow) {
         const auto block = bringNeighbours(address);
         if (block.count > 1 && ahead.count > 0 && ahead.stride == 1)
             streams_.reached(block.first + block.count);
-        if (block.count > 1 || ahead.count == 0) return;
+        if (block.count > 1 || ahead.count == 0) return true;
     }
     auto count = ahead.count;
     if (ahead.established) {
@@ -186,12 +196,24 @@ void FaultHandler::bringAlong(VmAddress address) {
         const auto block = page / static_cast<std::int64_t>(pagesPerBlock);
         const auto end = (block + 1) * static_cast<std::int64_t>(pagesPerBlock);
         if (const auto number = pager_.blockAt(address)) {
-            if (lastPassed_ && lastPassed_ != number) hooks_.passedBy(*lastPassed_);
-            lastPassed_ = number;
+            if (streamAt_ != number) hooks_.streamMoved(streamAt_, *number, ahead.stride == 1);
+            streamAt_ = number;
         }
         if (ahead.stride == 1) {
-            if (budget_.hasRoom(blockBytes) && pager_.prefetchBlock(address)) return streams_.reached(end);
-            if (page + count >= end) {
+            if (pager_.mayComeWhole(address)) {
+                // Piece by piece the block would cost a multiple, and never be one huge page again: the
+                // stream had better wait for a moment until reclaim, which runs, has made room.
+                const auto now = std::chrono::steady_clock::now();
+                const auto since = again ? awaited->since : now;
+                if (!again) streams_.reached(end);
+                const bool room = budget_.hasRoom(blockBytes);
+                if (!room && now - since < patienceForBlock) {
+                    awaited_ = Awaited{address, ahead, since};
+                    return false;
+                }
+                if (room && pager_.prefetchBlock(address)) return true;
+                count = static_cast<unsigned>(end - page - 1);
+            } else if (page + count >= end) {
                 count = static_cast<unsigned>(end - page - 1);
                 streams_.reached(end);
             }
@@ -199,10 +221,11 @@ void FaultHandler::bringAlong(VmAddress address) {
     }
     while (count > 0 && !budget_.hasRoom((count + 1) * pageBytes))
         count /= 2;
-    if (count == 0) return;
+    if (count == 0) return true;
     const auto strideBytes = ahead.stride * static_cast<std::int64_t>(pageBytes);
     pager_.prefetch({address.value / pageBytes * pageBytes + static_cast<std::uint64_t>(strideBytes)},
                     strideBytes, count);
+    return true;
 }
 
 NeighbourBlocks::Block FaultHandler::bringNeighbours(VmAddress address) {
@@ -229,7 +252,8 @@ void FaultHandler::followFaultingThread(pid_t thread) {
     const bool moved = cpu && *cpu != this->cpu();
     faultsBetweenLooks_ = moved ? 1 : std::min(2 * faultsBetweenLooks_, mostFaultsBetweenLooks);
     faultsUntilLook_ = faultsBetweenLooks_;
-    if (!moved) return;
+    // Not at once, or it wanders: whoever follows it then pushes out others who work for it.
+    if (!moved || std::exchange(seenOn_, *cpu) != *cpu) return;
     cpu_set_t set;
     CPU_ZERO(&set);
     CPU_SET(*cpu, &set);

@@ -27,10 +27,12 @@ namespace thermocline::memory {
 class FaultHandler {
   public:
     struct Hooks {
-        std::function<void()> memoryGrew;           ///< after faults were served: reclaim may be due
-        std::function<bool()> restoring;            ///< everything is being brought back
-        std::function<void()> processEnded;         ///< the VM's process is gone; the last call
-        std::function<void(BlockNumber)> passedBy;  ///< a stream has left this block behind
+        std::function<void()> memoryGrew;    ///< after faults were served: reclaim may be due
+        std::function<bool()> restoring;     ///< everything is being brought back
+        std::function<void()> processEnded;  ///< the VM's process is gone; the last call
+        /// A stream has left a block behind, if it is known which, and goes on in the next; `whole`: page by
+        /// page.
+        std::function<void(std::optional<BlockNumber> from, BlockNumber to, bool whole)> streamMoved;
         std::function<void(PageNumber, PageState before)>
             served;  ///< a fault on this page is about to be; none: nobody wants to know
         std::function<void()>
@@ -75,8 +77,9 @@ class FaultHandler {
     bool servePending();
     void followFaultingThread(pid_t thread);
     void tell(VmAddress address) const;
-    /// Continues the stream that a fault belongs to, or brings its neighbours.
-    void bringAlong(VmAddress address);
+    /// Continues the stream that a fault belongs to, or brings its neighbours. False: the fault is to be
+    /// served once there is room for a whole block.
+    bool bringAlong(VmAddress address);
     NeighbourBlocks::Block bringNeighbours(VmAddress address);
 
     Pager& pager_;
@@ -87,11 +90,18 @@ class FaultHandler {
     std::vector<Fault> pending_;
     StreamDetector streams_;
     NeighbourBlocks neighbours_;
-    std::optional<BlockNumber> lastPassed_;
+    std::optional<BlockNumber> streamAt_;
+    struct Awaited {
+        VmAddress address;
+        Prefetch ahead;
+        std::chrono::steady_clock::time_point since;
+    };
+    std::optional<Awaited> awaited_;  // the fault of a stream that goes on when there is room for a block
     unsigned faultsUntilLook_ = 0;
     unsigned faultsBetweenLooks_ = 1;
     std::chrono::steady_clock::time_point served_{};  // when there was nothing more to serve
     bool longPause_ = false;                          // between that and the next message
+    int seenOn_ = -1;                                 // where the guest was when it was last seen elsewhere
     std::atomic<int> currentCpu_{-1};
     std::atomic<bool> stop_{false};
     std::atomic<bool> waitsForRoom_{false};

@@ -62,6 +62,10 @@ std::span<const std::byte> PageCodec::compress(PageBytes page, Algorithm algorit
 
 bool PageCodec::decompress(std::span<const std::byte> compressed, Algorithm algorithm,
                            MutablePageBytes page) {
+    if (compressed.size() == pageBytes) {
+        std::copy(compressed.begin(), compressed.end(), page.begin());
+        return true;
+    }
     if (algorithm == Algorithm::lz4)
         return LZ4_decompress_safe(reinterpret_cast<const char*>(compressed.data()),
                                    reinterpret_cast<char*>(page.data()), static_cast<int>(compressed.size()),

@@ -42,7 +42,7 @@ class PageCodec {
     /// The compressed bytes, in a buffer that the next call reuses; empty where the page does not shrink
     /// enough.
     std::span<const std::byte> compress(PageBytes page, Algorithm algorithm);
-    /// False where `compressed` is not what compress() made with that algorithm.
+    /// False where `compressed` is not what compress() made with that algorithm, nor a whole page as it is.
     bool decompress(std::span<const std::byte> compressed, Algorithm algorithm, MutablePageBytes page);
 
   private:

@@ -207,7 +207,7 @@ void Pager::cameBack(PageNumber number, bool touched) {
     if (frozen_ != nullptr) blocks_[blockOf(number)].wanted = deciseconds();
     switch (entry.state()) {
         case PageState::cold:
-            if (copyWanted()) {
+            if (copyWanted() && !ColdStore::asItIs(entry.slot())) {
                 copyBytes_.fetch_add(entry.slot().bytes, std::memory_order_relaxed);
                 return pages_.set(number, PageEntry::resident({}, entry.slot()));
             }

@@ -140,8 +140,12 @@ class Pager {
     /// Brings back up to `count` pages that are in the store, from `first` on, `strideBytes` apart; wakes
     /// nobody who waits for other pages. Returns how many came.
     std::uint64_t prefetch(VmAddress first, std::int64_t strideBytes, std::uint64_t count);
+    /// Can prefetchBlock() be tried? Without a lock, so a guess. Fault thread.
+    [[nodiscard]] bool mayComeWhole(VmAddress address);
     /// Brings back the block that `address` is in as one huge page, if all of it is in the store.
     bool prefetchBlock(VmAddress address);
+    /// Has a sequential stream brought the block whole, or passed it, since this was asked last?
+    bool takeStreamed(BlockNumber block);
     /// Readable when finishReads() has something to do; -1 without a file tier.
     [[nodiscard]] int diskEvent() const;
     /// Does a fault wait for the file tier?
@@ -162,6 +166,8 @@ class Pager {
         passOver,  ///< it stays whole, and is passed over like a hot page
         split,     ///< staged in small pages: memory is scarce, and not all of it will be hot
         take,      ///< staged whatever its heat: who asks knows better
+        passed,    ///< as split, but a huge page whole, and a few pages that do not compress with the others
+                   ///< (see Poor::store)
     };
     /// Moves the resident pages of `block` aside; at most so many, unless it is one huge page.
     Step stage(BlockNumber block, HotBlocks hot, std::size_t mostPages = pagesPerBlock);
@@ -169,6 +175,8 @@ class Pager {
     enum class Poor {
         moveBack,  ///< they are more use in guest RAM
         freeze,    ///< into the file tier, if there is one and it takes them
+        store,     ///< a few of a block into the store as they are, which saves nothing: but then a stream
+                   ///< finds the whole block there, and brings it back as one huge page
     };
     /// Makes the staged pages of `block` cold.
     Step evict(BlockNumber block, Algorithm algorithm, Poor poor = Poor::moveBack);
@@ -222,6 +230,7 @@ class Pager {
   private:
     struct Block {
         bool stagedWhole = false;     ///< one huge page in the staging area, all 512 pages staged
+        bool streamed = false;        ///< by a sequential stream, and has not been evicted since
         bool loose = false;           ///< has pages in LZ4
         bool wasHuge = false;         ///< has been seen as one huge page since it was last made one
         Heat heat;                    ///< of the block as a huge page
@@ -250,9 +259,10 @@ class Pager {
     static constexpr std::size_t shardCount = 32;
     static constexpr std::size_t chunkPages =
         32;  ///< compressed or copied at a time: bounds how long a fault waits
-    static constexpr std::size_t movePages = 64;    ///< moved at a time, likewise
-    static constexpr std::size_t unmapPages = 128;  ///< unmapped at a time, likewise
-    static constexpr std::size_t dropPages = 256;   ///< dropped at a time, at least
+    static constexpr std::size_t movePages = 64;               ///< moved at a time, likewise
+    static constexpr std::size_t unmapPages = 128;             ///< unmapped at a time, likewise
+    static constexpr std::size_t dropPages = 256;              ///< dropped at a time, at least
+    static constexpr std::size_t fewPoor = pagesPerBlock / 4;  ///< of a block, for Poor::store
 
     PriorityMutex& shard(BlockNumber block) const { return shards_[block % shardCount]; }
     [[nodiscard]] MutablePageBytes page(Worker& worker, std::size_t index) const;
@@ -320,8 +330,8 @@ class Pager {
     Moved copyBack(Worker& worker, BlockNumber block, VmAddress base, const BlockMask& want);
     /// The page is there whoever put it there: who waits for it may go on.
     void letGo(VmAddress page);
-    void passOverPoor(BlockNumber block, BlockMask& want) const;
-    void passOverHot(BlockNumber block, BlockMask& want);
+    void passOverPoor(BlockNumber block, BlockMask& want, HotBlocks hot) const;
+    void passOverHot(BlockNumber block, BlockMask& want, HotBlocks hot);
     Step evictWhole(BlockNumber block, Algorithm algorithm, Poor poor);
     Step evictPages(BlockNumber block, Algorithm algorithm, Poor poor);
     /// What a staged page's entry could become.
@@ -330,7 +340,8 @@ class Pager {
         bool fresh = false;  ///< its slot was written for it, and is nobody's until it is published
     };
     std::vector<Candidate> compressChunk(BlockNumber block, std::span<const std::size_t> pages,
-                                         Algorithm algorithm, Poor poor, Step& step);
+                                         Algorithm algorithm, Poor poor, std::size_t& mayStayPoor,
+                                         Step& step);
     void publish(PageNumber page, const Candidate& candidate, Algorithm algorithm);
     Step unstageIncompressible(BlockNumber block);
     Step moveBack(BlockNumber block, const BlockMask& want);

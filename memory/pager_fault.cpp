@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "memory/pager.h"
 #include "memory/sequence_point.h"
@@ -249,6 +250,23 @@ std::uint64_t Pager::prefetch(VmAddress first, std::int64_t strideBytes, std::ui
     return brought;
 }
 
+bool Pager::mayComeWhole(VmAddress address) {
+    if (freshRefused_ > 0) --freshRefused_;
+    const auto number = addresses_.pageAt(address);
+    if (!number || !moves() || freshRefused_ > 0) return false;
+    const auto first = firstPageOf(blockOf(*number));
+    for (auto page = first; page < first + pagesPerBlock; ++page)
+        if (const auto state = pages_.peek(page).state();
+            state != PageState::cold && state != PageState::filled)
+            return false;
+    return addresses_.wholeBlock(blockOf(*number)).has_value();
+}
+
+bool Pager::takeStreamed(BlockNumber block) {
+    const PriorityMutex::Patient lock(shard(block));
+    return std::exchange(blocks_[block].streamed, false);
+}
+
 bool Pager::prefetchBlock(VmAddress address) {
     const auto number = addresses_.pageAt(address);
     if (!number || freshRefused_ > 0) return false;
@@ -272,6 +290,7 @@ bool Pager::prefetchBlock(VmAddress address) {
     sequencePoint("fresh-filled-ahead");
     const auto step = moveFreshIn(faultWorker_, block, *whole);
     if (step != Step::done) return false;
+    blocks_[block].streamed = true;
     counters_.prefetchedPages.fetch_add(pagesPerBlock, std::memory_order_relaxed);
     return true;
 }

@@ -122,16 +122,22 @@ Step Pager::freeze(BlockNumber block, std::chrono::milliseconds age) {
             for (std::size_t i = 0; i < chunkPages; ++i) {
                 const auto entry = pages_.get(first + from + i);
                 if (entry.state() != PageState::cold || entry.slot().bytes == 0) continue;
-                const auto bytes = store_.bytesOf(entry.slot());
-                std::copy(bytes.begin(), bytes.end(), page(worker, i).begin());
+                if (ColdStore::asItIs(entry.slot())) {
+                    // Slot and header are more than a record holds; a page is a record by itself.
+                    if (!load(first + from + i, entry, worker.codec, page(worker, i))) continue;
+                } else {
+                    const auto bytes = store_.bytesOf(entry.slot());
+                    std::copy(bytes.begin(), bytes.end(), page(worker, i).begin());
+                }
                 before[i] = entry;
             }
         }
         for (std::size_t i = 0; i < chunkPages; ++i) {
             if (before[i].state() != PageState::cold) continue;
             const auto number = first + from + i;
-            const auto slot = frozen_->put(
-                number, std::span<const std::byte>(page(worker, i)).first(before[i].slot().bytes));
+            const auto slot =
+                frozen_->put(number, std::span<const std::byte>(page(worker, i))
+                                         .first(std::min<std::size_t>(before[i].slot().bytes, pageBytes)));
             if (!slot) return slot.error().code == ErrorCode::busy ? Step::retry : Step::full;
             sequencePoint("record-put");
             // Only this thread makes pages cold: an entry that is the same has been so all the time.

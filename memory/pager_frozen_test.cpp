@@ -70,6 +70,25 @@ class PagerFrozen : public ::testing::Test {
     std::optional<PagerRig> rig_;
 };
 
+TEST_F(PagerFrozen, aPageThatTheStoreHoldsAsItIsBecomesARecord) {
+    ASSERT_EQ(subject_.command("fill 1 mixed"), "ok");
+    rig_.emplace(subject_, takesAtOnce());
+    rig_->registerGuest();
+    ASSERT_EQ(rig_->stageAll(), pages);
+    const auto& map = rig_->pager().pages();
+    for (BlockNumber block = 0; block < map.blocks(); ++block)
+        ASSERT_EQ(rig_->pager().evict(block, Algorithm::lz4, Pager::Poor::store), Step::done);
+    ASSERT_EQ(rig_->pager().dropAllLeftovers(), Step::done);
+    std::uint64_t asTheyAre = 0;
+    for (PageNumber page = 0; page < pages; ++page)
+        if (map.peek(page).state() == PageState::cold && ColdStore::asItIs(map.peek(page).slot()))
+            ++asTheyAre;
+    ASSERT_GT(asTheyAre, 0U);
+    ASSERT_EQ(rig_->freezeAll(), pages - map.count(PageState::filled));
+    rig_->startFaultHandler();
+    EXPECT_EQ(subject_.command("verify"), "ok 2048");
+}
+
 TEST_F(PagerFrozen, twoFaultsOnAPageNeedOneRead) {
     freeze();
     EXPECT_EQ(fault(7), Served::reading);

@@ -161,6 +161,11 @@ bool Pager::makeFreshHuge(Worker& worker) {
     worker.lane->populate(worker.fresh.start);
     if (worker.lane->run().empty()) return false;
     if (memory_.isHuge(worker.fresh.start)) return true;
+    // Where the last one went into a block that still had a table of small pages, its own was split, and its
+    // table is in the way here now.
+    worker.lane->advise(worker.fresh, abi::madviseCollapse);
+    if (worker.lane->run().empty()) return false;
+    if (memory_.isHuge(worker.fresh.start)) return true;
     emptyFresh(worker);
     return false;
 }

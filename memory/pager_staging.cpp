@@ -31,14 +31,15 @@ Step Pager::stage(BlockNumber block, HotBlocks hot, std::size_t mostPages) {
         want = pages_.pagesIn(block, PageState::resident);
         // A staged copy that could not be dropped is in the way of its page.
         want -= blocks_[block].leftover;
-        passOverPoor(block, want);
+        blocks_[block].streamed |= hot == HotBlocks::passed;
+        passOverPoor(block, want, hot);
         if (!want.any()) return Step::nothing;
         const auto whole = addresses_.wholeBlock(block);
         if (whole && want == allPages() && memory_.isHuge(*whole)) {
             auto& state = blocks_[block];
             setWasHuge(block, !unmaps());
             if (moves()) {
-                if (hot == HotBlocks::take ||
+                if (hot == HotBlocks::take || hot == HotBlocks::passed ||
                     (state.heat.skip == 0 && (state.heat.level == 0 || hot == HotBlocks::passOver)))
                     return stageWhole(block, *whole);
                 if (hot == HotBlocks::passOver) {
@@ -48,7 +49,7 @@ Step Pager::stage(BlockNumber block, HotBlocks hot, std::size_t mostPages) {
             }
             state.heat = {};
         }
-        if (hot != HotBlocks::take) passOverHot(block, want);
+        if (hot != HotBlocks::take) passOverHot(block, want, hot);
         for (std::size_t i = 0, taken = 0; i < pagesPerBlock; ++i)
             if (want.test(i) && ++taken > mostPages) want.clear(i);
     }
@@ -57,21 +58,24 @@ Step Pager::stage(BlockNumber block, HotBlocks hot, std::size_t mostPages) {
 
 /// Takes out of `want` the pages that were found not to compress a short while ago: whatever is tried with
 /// them costs as much as making another page cold, in vain. REQUIRES: the block's lock.
-void Pager::passOverPoor(BlockNumber block, BlockMask& want) const {
+void Pager::passOverPoor(BlockNumber block, BlockMask& want, HotBlocks hot) const {
     const bool forgotten = deciseconds() - blocks_[block].foundPoor >= decisecondsPoor;
     if (forgotten || (frozen_ != nullptr && frozen_->open())) return;
+    BlockMask poor;
     want.forEach([&](std::size_t i) {
-        if (pages_.get(firstPageOf(block) + i).incompressible()) want.clear(i);
+        if (pages_.get(firstPageOf(block) + i).incompressible()) poor.set(i);
     });
+    if (hot != HotBlocks::passed || poor.count() > fewPoor) want -= poor;
 }
 
 /// Takes out of `want` the pages that are to be passed over this time. REQUIRES: the block's lock.
-void Pager::passOverHot(BlockNumber block, BlockMask& want) {
+void Pager::passOverHot(BlockNumber block, BlockMask& want, HotBlocks hot) {
     for (std::size_t i = 0; i < pagesPerBlock; ++i) {
         if (!want.test(i)) continue;
         const auto entry = pages_.get(firstPageOf(block) + i);
         auto heat = entry.heat();
-        if (heat.skip == 0) continue;
+        // What does not compress was called hot for want of a use for it.
+        if (heat.skip == 0 || (hot == HotBlocks::passed && entry.incompressible())) continue;
         --heat.skip;
         pages_.set(firstPageOf(block) + i,
                    PageEntry::resident(heat, entry.slot()).asIncompressible(entry.incompressible()));

@@ -19,7 +19,7 @@ Step Pager::evict(BlockNumber block, Algorithm algorithm, Poor poor) {
         whole = blocks_[block].stagedWhole;
         blocks_[block].wanted = deciseconds();
     }
-    if (frozen_ == nullptr || !frozen_->open()) poor = Poor::moveBack;
+    if (poor == Poor::freeze && (frozen_ == nullptr || !frozen_->open())) poor = Poor::moveBack;
     blocks_[block].evicted = ++evictions_;
     return whole ? evictWhole(block, algorithm, poor) : evictPages(block, algorithm, poor);
 }
@@ -30,7 +30,7 @@ Step Pager::evictPages(BlockNumber block, Algorithm algorithm, Poor whatIsPoor) 
     {
         const PriorityMutex::Patient lock(shard(block));
         pages_.pagesIn(block, PageState::staged).forEach([&](std::size_t i) {
-            if (whatIsPoor == Poor::freeze || !pages_.get(firstPageOf(block) + i).incompressible())
+            if (whatIsPoor != Poor::moveBack || !pages_.get(firstPageOf(block) + i).incompressible())
                 wanted.push_back(i);
         });
     }
@@ -45,9 +45,10 @@ Step Pager::evictPages(BlockNumber block, Algorithm algorithm, Poor whatIsPoor) 
         }
     auto step = Step::done;
     bool poor = false;
+    std::size_t mayStayPoor = whatIsPoor == Poor::store ? fewPoor : 0;
     for (std::size_t from = 0; from < wanted.size() && step == Step::done; from += chunkPages) {
         const auto chunk = std::span(wanted).subspan(from, std::min(chunkPages, wanted.size() - from));
-        const auto candidates = compressChunk(block, chunk, algorithm, whatIsPoor, step);
+        const auto candidates = compressChunk(block, chunk, algorithm, whatIsPoor, mayStayPoor, step);
         const PriorityMutex::Patient lock(shard(block));
         BlockMask drop;
         for (std::size_t i = 0; i < chunk.size(); ++i) {
@@ -93,11 +94,12 @@ Step Pager::evictWhole(BlockNumber block, Algorithm algorithm, Poor whatIsPoor) 
         return step;
     };
     std::size_t poor = 0;
+    std::size_t mayStayPoor = whatIsPoor == Poor::store ? fewPoor : 0;
     std::array<std::size_t, chunkPages> chunk{};
     for (std::size_t from = 0; from < pagesPerBlock; from += chunkPages) {
         std::iota(chunk.begin(), chunk.end(), from);
         auto step = Step::done;
-        const auto part = compressChunk(block, chunk, algorithm, whatIsPoor, step);
+        const auto part = compressChunk(block, chunk, algorithm, whatIsPoor, mayStayPoor, step);
         candidates.insert(candidates.end(), part.begin(), part.end());
         if (step != Step::done) return giveUp(step);
         for (const auto& [entry, fresh] : part) {
@@ -130,12 +132,14 @@ Step Pager::evictWhole(BlockNumber block, Algorithm algorithm, Poor whatIsPoor) 
 }
 
 /// Compresses the given pages of a block that are still staged; one candidate for each of them: `absent` for
-/// those that are not staged any more, `staged` and incompressible for those that do not shrink. A page that
+/// those that are not staged any more, `staged` and incompressible for those that do not shrink, but for the
+/// first `mayStayPoor`, which is counted down: those are stored as they are. A page that
 /// has not changed since it came from the store gets the slot that it left there. Nothing is published: only
 /// this thread stages, so a page that is still staged when its candidate is has been staged, and unchanged,
 /// all the time; and so has its copy, which only cameBack() and discard() give up, both ending that state.
 std::vector<Pager::Candidate> Pager::compressChunk(BlockNumber block, std::span<const std::size_t> numbers,
-                                                   Algorithm algorithm, Poor poor, Step& step) {
+                                                   Algorithm algorithm, Poor poor, std::size_t& mayStayPoor,
+                                                   Step& step) {
     auto& worker = backgroundWorker_;
     const auto base = firstPageOf(block);
     std::vector<Candidate> candidates(numbers.size());
@@ -176,7 +180,11 @@ std::vector<Pager::Candidate> Pager::compressChunk(BlockNumber block, std::span<
             entry = PageEntry::cold(entry.slot());
             continue;
         }
-        const auto compressed = worker.codec.compress(bytes, algorithm);
+        auto compressed = worker.codec.compress(bytes, algorithm);
+        if (compressed.empty() && mayStayPoor > 0) {
+            --mayStayPoor;
+            compressed = bytes;
+        }
         if (compressed.empty()) {
             entry = PageEntry::staged(entry.heat().level).asIncompressible();
             if (poor != Poor::freeze || !frozen_->open()) continue;
@@ -222,7 +230,8 @@ void Pager::keepAsCopy(PageNumber number, PageEntry candidate) {
     const auto entry = pages_.get(number);
     const auto slot = candidate.slot();
     const bool inMemory = entry.state() == PageState::resident || entry.state() == PageState::staged;
-    if (!inMemory || slot.bytes == 0 || entry.slot().bytes != 0 || !copyWanted()) return release(candidate);
+    if (!inMemory || slot.bytes == 0 || ColdStore::asItIs(slot) || entry.slot().bytes != 0 || !copyWanted())
+        return release(candidate);
     copyBytes_.fetch_add(slot.bytes, std::memory_order_relaxed);
     pages_.set(number, entry.withSlot(slot));
 }

@@ -116,11 +116,13 @@ void Reclaimer::memoryGrew() {
     wake_.notify_all();
 }
 
-void Reclaimer::passedBy(BlockNumber block) {
+void Reclaimer::streamMoved(std::optional<BlockNumber> from, BlockNumber to, bool whole) {
+    streamAt_.store(to, std::memory_order_relaxed);
+    if (!from) return;
     // A hint: the fault path does not wait to give it.
     const std::unique_lock lock(passedMutex_, std::try_to_lock);
     if (!lock.owns_lock()) return;
-    passed_.push_back(block);
+    passed_.push_back({*from, whole});
     if (passed_.size() > maxPassed) passed_.pop_front();
 }
 
@@ -421,7 +423,7 @@ void Reclaimer::keepOffTheFaultsCpu() {
 
 Step Reclaimer::stage(BlockNumber block, Pager::HotBlocks hot, bool passed) {
     keepOffTheFaultsCpu();
-    const auto step = pager_.stage(block, hot, poolShare_.forced() ? forcedPages : pagesPerBlock);
+    const auto step = pager_.stage(block, hot, poolShare_.forced() && !passed ? forcedPages : pagesPerBlock);
     if (pager_.takePutOff()) guest_.wake();
     if (step == Step::done) clock_.staged(block, passed);
     if (step == Step::gone) stop_ = true;
@@ -432,14 +434,19 @@ Step Reclaimer::stage(BlockNumber block, Pager::HotBlocks hot, bool passed) {
 bool Reclaimer::stagePassed() {
     for (;;) {
         BlockNumber block = 0;
+        bool whole = false;
         {
             const std::lock_guard lock(passedMutex_);
             if (passed_.empty()) return false;
-            block = passed_.front();
+            block = passed_.front().block;
+            whole = passed_.front().whole;
             passed_.pop_front();
         }
         if (const auto* advice = guest_.advice(); advice != nullptr && advice->keeps(block)) continue;
-        if (stage(block, Pager::HotBlocks::split, true) == Step::done) return true;
+        // As one huge page it is moved, and brought back, at a fraction of the cost.
+        if (whole && pager_.rebuild(block) == Step::gone) return false;
+        if (stage(block, whole ? Pager::HotBlocks::passed : Pager::HotBlocks::split, true) == Step::done)
+            return true;
     }
 }
 
@@ -466,6 +473,7 @@ bool Reclaimer::stageNext() {
          ++tries) {
         const auto block = *clock_.toStage();
         if (keeper != nullptr && tries < keptTurns * blocks && keeper->keeps(block)) continue;
+        if (tries < blocks && block == streamAt_.load(std::memory_order_relaxed)) continue;
         if (stage(block, Pager::HotBlocks::split) != Step::done) continue;
         // Forced, it takes a part of the block: the rest comes next.
         if (poolShare_.forced()) clock_.again();
@@ -600,8 +608,11 @@ bool Reclaimer::evictOldest() {
             frozen_ != nullptr && (inVain_ >= blocksInVain ||
                                    Clock::now() - oldest->since >=
                                        std::min<Clock::duration>(frozen_->age(), ProactivePolicy::probation));
-        switch (evict(oldest->block, algorithm(oldest->passed),
-                      freeze ? Pager::Poor::freeze : Pager::Poor::moveBack)) {
+        const bool whole = pager_.takeStreamed(oldest->block);
+        switch (evict(oldest->block, algorithm(whole || oldest->passed),
+                      freeze  ? Pager::Poor::freeze
+                      : whole ? Pager::Poor::store
+                              : Pager::Poor::moveBack)) {
             case Step::done:
                 poolShare_.evicted();
                 return true;

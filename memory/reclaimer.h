@@ -65,9 +65,9 @@ class Reclaimer {
     void closeFileTier();
     /// Memory use went up, or a fault waits for room.
     void memoryGrew();
-    /// A stream of faults has left `block` behind: it goes before others, so that a scan does not push out
-    /// what it does not touch.
-    void passedBy(BlockNumber block);
+    /// A stream of faults goes on in the block `to`, which is taken last, and has left `from` behind: that
+    /// goes before others, so that a scan does not push out what it does not touch.
+    void streamMoved(std::optional<BlockNumber> from, BlockNumber to, bool whole);
     /// The advice has something to bring back.
     void advised();
     /// Everything is being brought back.
@@ -173,7 +173,13 @@ class Reclaimer {
     std::chrono::nanoseconds stallBefore_{0};
     std::uint64_t faultsBefore_ = 0;
     std::mutex passedMutex_;  // guards passed_
-    std::deque<BlockNumber> passed_;
+    struct Passed {
+        BlockNumber block;
+        bool whole;  ///< every page of it
+    };
+    std::deque<Passed> passed_;
+    static constexpr BlockNumber nowhere = ~BlockNumber{0};
+    std::atomic<BlockNumber> streamAt_{nowhere};
 
     mutable std::mutex mutex_;  // guards the members below and the two conditions
     std::condition_variable wake_;

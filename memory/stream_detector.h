@@ -34,8 +34,9 @@ class StreamDetector {
     static constexpr std::int64_t maxStride = 256;
 
     /// A fault on `page` (address / 4096) that the store had to serve; count is 0 where it continues no
-    /// stream.
-    Prefetch fault(std::int64_t page);
+    /// stream. `together`, a power of two: so many pages, aligned, come with one that continues none, so that
+    /// of a sequential stream only one fault for each of them is seen, on whichever page.
+    Prefetch fault(std::int64_t page, unsigned together = 1);
     /// Of the stream that the last fault() continued, everything before `page` is there now.
     void reached(std::int64_t page) { latest_->next = page; }
 
@@ -49,7 +50,9 @@ class StreamDetector {
         std::uint64_t used = 0;  ///< for replacement: the longest unused goes
     };
     Prefetch advance(Stream& stream, std::int64_t page);
+    Prefetch begin(std::int64_t page, std::int64_t stride, unsigned window);
     [[nodiscard]] bool recent(std::int64_t page) const;
+    [[nodiscard]] bool recent(std::int64_t first, unsigned pages) const;
 
     std::array<Stream, streamCount> streams_{};
     std::array<std::int64_t, recentCount> recent_{};

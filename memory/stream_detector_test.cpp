@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <set>
 
 namespace thermocline::memory {
 namespace {
@@ -34,6 +35,32 @@ TEST(StreamDetector, aStreamCostsThreeFaultsAndThenEverFewer) {
         StreamDetector fresh;
         // 2 + windows of 5, 9, 17, 33, 65, then 129 for each fault.
         EXPECT_EQ(readThrough(fresh, base, stride, 2 + 5 + 9 + 17 + 33 + 65 + 3 * 129), 2U + 5U + 3U);
+    }
+}
+
+TEST(StreamDetector, neighboursThatComeTogetherDoNotHideAStream) {
+    constexpr unsigned together = 32;
+    for (const std::int64_t direction : {1, -1}) {
+        StreamDetector detector;
+        std::set<std::int64_t> there;
+        unsigned faults = 0;
+        bool established = false;
+        for (std::int64_t i = 0; i < 4096 && !established; ++i) {
+            const auto page = base + 2048 + direction * i;
+            if (there.contains(page)) continue;
+            ++faults;
+            const auto ahead = detector.fault(page, together);
+            EXPECT_TRUE(ahead.count == 0 || ahead.stride == direction) << ahead.stride;
+            established = ahead.established;
+            for (unsigned j = 1; j <= ahead.count; ++j)
+                there.insert(page + direction * j);
+            const auto first = page & ~std::int64_t{together - 1};
+            for (std::int64_t beside = 0; ahead.count == 0 && beside < together; ++beside)
+                if (beside != (first / together * 7) % together)
+                    there.insert(first + beside);  // one left out
+        }
+        EXPECT_TRUE(established);
+        EXPECT_LE(faults, 10U);
     }
 }
 

@@ -271,7 +271,9 @@ void VmMemory::start() {
     FaultHandler::Hooks hooks;
     hooks.memoryGrew = [this] { reclaimer_->memoryGrew(); };
     hooks.restoring = [this] { return reclaimer_->restoring(); };
-    hooks.passedBy = [this](BlockNumber block) { reclaimer_->passedBy(block); };
+    hooks.streamMoved = [this](std::optional<BlockNumber> from, BlockNumber to, bool whole) {
+        reclaimer_->streamMoved(from, to, whole);
+    };
     hooks.processEnded = [this] {
         gone_ = true;
         if (frozen_) frozen_->settled();

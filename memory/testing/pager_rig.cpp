@@ -83,7 +83,7 @@ void PagerRig::startFaultHandler(std::function<void()> messagesRead) {
     FaultHandler::Hooks hooks;
     hooks.memoryGrew = [] {};
     hooks.restoring = [] { return false; };
-    hooks.passedBy = [](BlockNumber) {};
+    hooks.streamMoved = [](std::optional<BlockNumber>, BlockNumber, bool) {};
     hooks.processEnded = [] {};
     hooks.messagesRead = std::move(messagesRead);
     faults_ = std::make_unique<FaultHandler>(*pager_, *guest_, *budget_, attachment_.process.get(),
