@@ -91,6 +91,8 @@ class FaultHandler {
     StreamDetector streams_;
     NeighbourBlocks neighbours_;
     std::optional<BlockNumber> streamAt_;
+    // Nothing of it is under way, and it stays among the pending faults: a REMOVE is applied before it is
+    // looked at again, and the process' end or a kill finds it as one that waits for room.
     struct Awaited {
         VmAddress address;
         Prefetch ahead;

@@ -230,7 +230,7 @@ class Pager {
   private:
     struct Block {
         bool stagedWhole = false;     ///< one huge page in the staging area, all 512 pages staged
-        bool streamed = false;        ///< by a sequential stream, and has not been evicted since
+        bool streamed = false;        ///< brought or passed by a sequential stream, not evicted since
         bool loose = false;           ///< has pages in LZ4
         bool wasHuge = false;         ///< has been seen as one huge page since it was last made one
         Heat heat;                    ///< of the block as a huge page

@@ -161,8 +161,14 @@ bool Pager::makeFreshHuge(Worker& worker) {
     worker.lane->populate(worker.fresh.start);
     if (worker.lane->run().empty()) return false;
     if (memory_.isHuge(worker.fresh.start)) return true;
-    // Where the last one went into a block that still had a table of small pages, its own was split, and its
-    // table is in the way here now.
+    // Where the last one went into a block that still had a table of small pages, it was split, and its own
+    // table is in the way here now. MADV_DONTNEED frees it (Linux 6.14), else MADV_COLLAPSE replaces it. The
+    // latter must not make a huge page of what a move left behind: who wants zeros gets fresh as it is.
+    worker.lane->advise(worker.fresh, MADV_DONTNEED);
+    worker.lane->populate(worker.fresh.start);
+    const auto& emptied = worker.lane->run();
+    if (emptied.empty() || emptied[0].error != 0) return false;
+    if (memory_.isHuge(worker.fresh.start)) return true;
     worker.lane->advise(worker.fresh, abi::madviseCollapse);
     if (worker.lane->run().empty()) return false;
     if (memory_.isHuge(worker.fresh.start)) return true;
