@@ -340,6 +340,37 @@ TEST_F(BusTest, aCallThatIsUnderWayAtTheEndIsAnswered) {
     }
 }
 
+TEST_F(BusTest, itEndsWhenLibvirtHasGotWhatWasSetLast) {
+    connectHypervisor();
+    call([&] { domain_->Attach(); });
+    call([&] { domain_->Detach(); });  // before libvirt has answered the write of the attach
+    auto& writes = hypervisor_.writes;
+    ASSERT_EQ(writes.size(), 1U);
+    bool finished = false;
+    daemon_.finish([&] { finished = true; });
+    loop_.runUntil([] { return false; }, 50ms);
+    EXPECT_FALSE(finished);
+    auto first = writes.at(0).done;
+    first({});
+    loop_.runUntil([] { return false; }, 50ms);
+    ASSERT_EQ(writes.size(), 2U);
+    EXPECT_FALSE(writes.at(1).element);
+    EXPECT_FALSE(finished);
+    auto second = writes.at(1).done;
+    second({});
+    EXPECT_TRUE(until([&] { return finished; }));
+}
+
+TEST_F(BusTest, askedTwiceItEndsAtOnce) {
+    connectHypervisor();
+    call([&] { domain_->Attach(); });
+    int finished = 0;
+    daemon_.finish([&] { ++finished; });
+    EXPECT_EQ(finished, 0);
+    daemon_.finish([&] { finished += 10; });
+    EXPECT_EQ(finished, 10);
+}
+
 TEST_F(BusTest, whatNeedsLibvirtFailsWithoutIt) {
     connectHypervisor();
     call([&] { domain_->Attach(); });

@@ -9,6 +9,12 @@
 #include <utility>
 
 namespace thermocline {
+namespace {
+
+/// For libvirtd to answer a daemon that wants to end; systemd has more patience.
+constexpr auto finishPatience = std::chrono::seconds(5);
+
+}  // namespace
 
 Result<std::string> normalizeUuid(const std::string& text) {
     std::string digits;
@@ -68,7 +74,7 @@ Daemon::Daemon(Parts parts)
                    parts.managerEndPatience,
                    [this](const std::string& uuid, std::optional<std::string> element,
                           std::function<void(Result<void>)> done) {
-                       hypervisor_.setOvercommit(uuid, std::move(element), std::move(done));
+                       setOvercommit(uuid, std::move(element), std::move(done));
                    },
                    [this](const DomainInfo& info) { return rules_.match(info); }} {
     environment_.replacements = &replacements_;
@@ -103,6 +109,25 @@ void Daemon::start(Observer& observer) {
     else
         spdlog::warn("{}; libvirt's hook is not heard", hook.error().message);
     hypervisor_.start(*this);
+}
+
+void Daemon::setOvercommit(const std::string& uuid, std::optional<std::string> element,
+                           std::function<void(Result<void>)> done) {
+    ++writes_;
+    hypervisor_.setOvercommit(uuid, std::move(element), [this, done = std::move(done)](Result<void> result) {
+        done(std::move(result));  // which writes at once what was said meanwhile
+        if (--writes_ == 0 && finished_) loop_.post(std::exchange(finished_, nullptr));
+    });
+}
+
+void Daemon::finish(EventLoop::Task finished) {
+    if (writes_ == 0 || finishing_.active()) return finished();
+    finished_ = std::move(finished);
+    finishing_ = loop_.after(finishPatience, [this] {
+        if (!finished_) return;
+        spdlog::warn("libvirt does not answer; what was set last gets into the domains' metadata later");
+        std::exchange(finished_, nullptr)();
+    });
 }
 
 std::vector<HostArbiter::Vm> Daemon::attachedVms() const {

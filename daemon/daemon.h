@@ -64,6 +64,9 @@ class Daemon : private Hypervisor::Listener {
 
     /// Finds managers that outlived the last daemon, then follows the hypervisor. Once.
     void start(Observer& observer);
+    /// Calls `finished` once libvirt has got all that is to stand in its domains' metadata: at once where it
+    /// has, else as soon as it has or has had long enough for it. A second call ends the waiting.
+    void finish(EventLoop::Task finished);
     /// The observer is going away: it is told nothing any more.
     void unobserve() { observer_ = nullptr; }
 
@@ -97,6 +100,8 @@ class Daemon : private Hypervisor::Listener {
     [[nodiscard]] std::vector<HostArbiter::Vm> attachedVms() const;
     Domain& domainOf(const std::string& uuid, const std::string& name);
     void removeForgotten();
+    void setOvercommit(const std::string& uuid, std::optional<std::string> element,
+                       std::function<void(Result<void>)> done);
     Error unknown(const std::string& what) const;
 
     EventLoop& loop_;
@@ -120,6 +125,9 @@ class Daemon : private Hypervisor::Listener {
     };
     std::map<std::string, Entry> entries_;
     EventLoop::Source removal_;
+    int writes_ = 0;  ///< into metadata, under way
+    EventLoop::Task finished_;
+    EventLoop::Source finishing_;
     std::unique_ptr<HookSocket> hook_;
     std::map<std::string, std::string> hookPhases_;  ///< by name, of domains that libvirt has not told of yet
     bool connected_ = false;

@@ -91,8 +91,9 @@ ExitCode run(const Options& options) {
         return report(published.error(), published.error().code == ErrorCode::alreadyRunning
                                              ? ExitCode::alreadyRunning
                                              : ExitCode::busUnavailable);
-    const auto onTerm = loop.onSignal(SIGTERM, [&] { loop.stop(); });
-    const auto onInt = loop.onSignal(SIGINT, [&] { loop.stop(); });
+    const auto finish = [&] { daemon.finish([&] { loop.stop(); }); };
+    const auto onTerm = loop.onSignal(SIGTERM, finish);
+    const auto onInt = loop.onSignal(SIGINT, finish);
     // It has logged what is wrong.
     const auto onHangUp = loop.onSignal(SIGHUP, [&] { (void)daemon.reloadConfiguration(); });
     daemon.start(**bus);

@@ -2,6 +2,7 @@
 """A domain's settings in its own XML metadata: what virsh writes there is applied within a second, what thermoctl sets is
 written there, and what is wrong with it is told and changes nothing."""
 
+import signal
 import time
 
 import pytest
@@ -145,6 +146,19 @@ def test_changes_while_the_daemon_is_away_are_taken_when_it_is_back(thermocline,
     domain = thermocline.domain(guest)
     _wait_for_settings(domain, "attached", 120 * MIB, 0, 0)
     domain.detach()
+
+
+def test_what_was_set_last_is_written_before_the_daemon_ends(testbed, thermocline, guest):
+    if not testbed.services.owns_libvirtd:
+        pytest.skip("libvirtd ran before the tests: it is not ours to freeze")
+    domain = thermocline.domain(guest)
+    with testbed.services.frozen_libvirtd():
+        domain.attach()
+        domain.set_limit(200 * MIB)
+        domain.detach()  # while the write of the attach is still under way
+        thermocline.daemon.process.signal(signal.SIGTERM)
+    thermocline.daemon.end()
+    assert overcommit(guest.name) is None
 
 
 def test_what_was_set_while_libvirtd_was_away_is_written_when_it_is_back(testbed, thermocline, clean):

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's own services that libvirt needs: system bus, virtlogd, libvirtd. What runs already is used as it is."""
 
+import contextlib
 import os
 import resource
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -115,6 +117,15 @@ class HostServices:
         """REQUIRES: no libvirtd runs."""
         self._start_daemon("libvirtd")
         wait_until("libvirtd answers", _libvirtd_answers)
+
+    @contextlib.contextmanager
+    def frozen_libvirtd(self):
+        """It answers nobody meanwhile. REQUIRES: owns_libvirtd."""
+        self._owned["libvirtd"].signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._owned["libvirtd"].signal(signal.SIGCONT)
 
     def _start_bus(self):
         _BUS_PID.parent.mkdir(exist_ok=True)
