@@ -42,6 +42,7 @@ def notices(monkeypatch):
 @pytest.fixture
 def driver(conf, notices, monkeypatch):
     monkeypatch.setattr(driver_module, "available_mb", lambda: 4000)
+    monkeypatch.setattr(driver_module, "allocated_mb", lambda provider: 0)
     return driver_module.ThermoclineDriver(mock.Mock())
 
 
@@ -123,6 +124,39 @@ def test_pressure_closes_the_host_and_says_so_once(driver, stock, fake, notices,
     monkeypatch.setattr(driver_module, "available_mb", lambda: 4000)
     assert _updated(driver).inventory["MEMORY_MB"]["reserved"] == 512
     assert notices[-1][2]["pressure"] == 0
+
+
+def test_a_full_host_offers_what_is_given_out_and_no_more(driver, stock, fake, monkeypatch):
+    """Placement would not let go of a server that is to be moved away from a host that offers less than it has given out."""
+    given = {"aaaaaaaa-0000-4000-8000-000000000001": 700}
+    monkeypatch.setattr(driver_module, "allocated_mb", given.get)
+    monkeypatch.setattr(driver_module, "available_mb", lambda: 300)
+    memory = _updated(driver).inventory["MEMORY_MB"]
+    assert (memory["total"], memory["reserved"]) == (_HOST_MB, _HOST_MB - 700)
+    given["aaaaaaaa-0000-4000-8000-000000000001"] = 9000
+    memory = _updated(driver).inventory["MEMORY_MB"]
+    assert (memory["total"], memory["reserved"]) == (9512, 512)
+
+
+def test_an_offer_that_shrinks_stays_above_what_is_given_out(driver, stock, fake, monkeypatch):
+    asked = []
+    monkeypatch.setattr(driver_module, "allocated_mb", lambda provider: asked.append(provider) or 7700)
+    yielding = _HOST_MB + 312 * 9 // 10
+    assert _updated(driver).inventory["MEMORY_MB"]["total"] == yielding
+    assert _updated(driver).inventory["MEMORY_MB"]["total"] == yielding
+    assert len(asked) == 1  # nothing had shrunk
+    fake.domains[UUID]["State"] = ("s", "detached")
+    for _ in range(2):
+        memory = _updated(driver).inventory["MEMORY_MB"]
+        assert (memory["total"], memory["reserved"]) == (7700 + 512, 512)
+    assert len(asked) == 3
+
+
+def test_where_placement_does_not_say_the_host_is_closed_all_the_same(driver, stock, fake, monkeypatch):
+    monkeypatch.setattr(driver_module, "allocated_mb", lambda provider: None)
+    monkeypatch.setattr(driver_module, "available_mb", lambda: 300)
+    memory = _updated(driver).inventory["MEMORY_MB"]
+    assert memory["total"] == memory["reserved"] == _HOST_MB
 
 
 def _warnings(caplog, text):

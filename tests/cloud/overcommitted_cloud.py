@@ -6,22 +6,20 @@ import dataclasses
 import json
 import os
 import re
-import subprocess
 
 from minicloud.cloud import Cloud
 from minicloud.configuration import Options
-from minicloud.host import enter
 from minicloud.images import make_flavor
-from minicloud.serial_console import SerialConsole
 from minicloud.state import State
 from testbed.abandoned import CLOUD_FOLDER
-from testbed.bus import PrivateBus
 from testbed.deadline import wait_until
-from testbed.thermocline_client import ThermoclineError
-from testbed.thermocline_daemon import ThermoclineDaemon
+
+from .managed_host import ManagedHost
 
 # For the host's free memory not to matter, and every figure to be reported.
 _OPTIONS = ("headroom_mb = 0", "hysteresis_mb = 1", "timeout = 1.0")
+
+_MORE_THAN_THERE_IS = 1 << 30  # MiB
 
 
 class OvercommittedCloud:
@@ -33,29 +31,23 @@ class OvercommittedCloud:
         self._keep = bool(kept)
         self._folder = folder
         self.cloud = Cloud(State(kept or folder / CLOUD_FOLDER), say)
-        self.client = None
         self._changed = False
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
-            directory = self._folder / "bus"
-            directory.mkdir()
-            directory.chmod(0o711)
-            self.bus = stack.enter_context(PrivateBus(directory))
             if not self._keep:
                 stack.callback(self.cloud.down, remove=True)
-            self.options = Options(driver="thermocline", thermocline=(*_OPTIONS, f"bus_address = {self.bus.address}"))
+            # After it, so that it goes first: managers end before the VMs are powered off.
+            self.first = stack.enter_context(ManagedHost(self.cloud, self._folder / "1"))
+            self.options = Options(driver="thermocline", thermocline=_lines(self.first))
             if self._keep and self.cloud.processes.pid("nova-api"):
                 self.cloud.install_driver()
                 self.cloud.restart("nova-api", self.options)
                 self.cloud.restart("nova-compute")
             else:
                 self.cloud.up(self.options)
-            self.daemon = ThermoclineDaemon(self.bus.address, self._folder / "daemon")
-            self.daemon.prefix = enter(self.cloud.processes)
-            stack.callback(self._end_daemon)
             stack.callback(self.delete_servers)
-            self.start_daemon()
+            self.first.start_daemon()
             self.servers = self.cloud.servers
             self._stack = stack.pop_all()
         return self
@@ -68,15 +60,28 @@ class OvercommittedCloud:
         """The cloud's."""
         return self.cloud.processes
 
-    def start_daemon(self):
-        """Returns when it sees the cloud's libvirtd."""
-        self.client = self.daemon.start()
-        self.client.wait_for_manager_property("HypervisorState", "connected")
+    def __getattr__(self, name):
+        """bus, daemon, client, figures(), metadata(), ...: of the first host, which most tests are about."""
+        if name == "first":
+            raise AttributeError("the cloud is not up")
+        return getattr(self.first, name)
+
+    @contextlib.contextmanager
+    def second_host(self, name="second"):
+        """Another compute host, managed; it is gone afterwards, with its servers."""
+        with ManagedHost(self.cloud, self._folder / "2", name) as host:
+            self.cloud.add_host(name, _lines(host))
+            try:
+                host.start_daemon()
+                yield host
+            finally:
+                self.delete_servers()
+                self.cloud.remove_host(name)
 
     def put_right(self):
         """After a test: no servers, a daemon, and the driver's first settings."""
         if self.daemon.process is None:
-            self.start_daemon()
+            self.first.start_daemon()
         self.delete_servers()
         if self._changed:
             self.reconfigure()
@@ -85,6 +90,10 @@ class OvercommittedCloud:
         """Restarts nova-compute with fields of Options changed; without any, as it was at first."""
         self._changed = bool(options)
         self.cloud.restart("nova-compute", dataclasses.replace(self.options, **options))
+
+    def press(self, *thermocline):
+        """The first host is to be short of memory from now on; thermocline: more lines of that section."""
+        self.reconfigure(thermocline=(*self.options.thermocline, f"headroom_mb = {_MORE_THAN_THERE_IS}", "evict_interval = 1", *thermocline))
 
     def wait_for_capacity(self, what, condition, seconds=60.0):
         """The MEMORY_MB inventory at the first look when condition(capacity in MiB) holds. Placement tells nobody."""
@@ -119,25 +128,6 @@ class OvercommittedCloud:
         self.servers.act(server, "rebuild", {"imageRef": image})
         self.servers.wait_for(server, "ACTIVE")
 
-    def figures(self, server):
-        """What the daemon says of the server's domain."""
-        return self.client.wait_for_domain(server).figures()
-
-    def wait_for_figures(self, server, what, condition, seconds=60.0):
-        """The figures at the first moment when condition(figures) holds."""
-        return self.client.wait_for_domain(server).wait_for(what, condition, seconds)
-
-    def metadata(self, server):
-        """The domain's <overcommit> element as libvirt has it; None where there is none."""
-        result = subprocess.run(enter(self.processes, "virsh", "metadata", server, "http://thermocline.org/xmlns/libvirt/domain/1.0"),
-                                capture_output=True, text=True, timeout=30, check=False)
-        return result.stdout.strip() if result.returncode == 0 else None
-
-    def booted(self, server, seconds=120.0):
-        """A channel to the server's guestmem, once it is ready. The API tells nobody of what a console says."""
-        wait_until("guestmem in the server is ready", lambda: '"ready"' in self.servers.console(server), seconds)
-        return SerialConsole(self.processes, server)
-
     def notifications(self, event, server):
         """Payloads of thermocline.EVENT about this server so far: this cloud's go to nova-compute's log."""
         found = re.findall(rf"oslo\.messaging\.notification\.thermocline\.{event} .*?(\{{.*\}})", self.log())
@@ -147,10 +137,6 @@ class OvercommittedCloud:
         """What a service of Nova has logged so far."""
         return (self.cloud.state.log / f"{name}.log").read_text(errors="replace")
 
-    def _end_daemon(self):
-        if self.client is not None:
-            for path in self.client.manager("ListDomains")[0] if self.daemon.process else ():
-                with contextlib.suppress(ThermoclineError):
-                    self.client.domain(path.rsplit("/", 1)[1]).detach()
-            self.client.close()
-        self.daemon.close()
+
+def _lines(host):
+    return (*_OPTIONS, f"bus_address = {host.bus.address}")

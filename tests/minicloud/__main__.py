@@ -13,7 +13,7 @@ from testbed.interrupts import Interrupted, signals_as_exceptions
 from .cloud import Cloud
 from .configuration import Options
 from .errors import CloudError
-from .host import enter
+from .host import enter, service_of
 from .options import parse_arguments
 from .state import State
 
@@ -45,6 +45,16 @@ def main():
 def _up(cloud, options):
     cloud.up(Options(driver=options.driver, reserved_mb=options.reserved_mb, thermocline=tuple(options.set)))
     return {"state": str(cloud.state.root), "services": cloud.status()}
+
+
+def _add_host(cloud, options):
+    cloud.add_host(options.name)
+    return {"services": cloud.status()}
+
+
+def _remove_host(cloud, options):
+    cloud.remove_host(options.name)
+    return {"services": cloud.status()}
 
 
 def _down(cloud, options):
@@ -83,13 +93,14 @@ def _service(cloud, options):
 
 
 def _run(cloud, options):
-    if not options.words or not cloud.processes.pid("host"):
+    if not options.words or not cloud.processes.pid(service_of("host", options.host)):
         raise CloudError("give a command, and bring the cloud up first: tests/minicloud-ctl up")
-    command = enter(cloud.processes, *options.words)
+    command = enter(cloud.processes, *options.words, host=options.host)
     os.execvp(command[0], command)
 
 
-_COMMANDS = {"up": _up, "down": _down, "status": _status, "servers": _servers, "service": _service, "run": _run}
+_COMMANDS = {"up": _up, "down": _down, "add-host": _add_host, "remove-host": _remove_host, "status": _status, "servers": _servers,
+             "service": _service, "run": _run}
 
 if __name__ == "__main__":
     sys.exit(main())

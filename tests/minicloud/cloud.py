@@ -10,11 +10,11 @@ import time
 
 from testbed.deadline import Deadline
 
-from .configuration import Options, write_configuration
+from .configuration import Options, write_configuration, write_host_configuration
 from .databases import Databases
 from .driver_install import install_driver
 from .errors import CloudError
-from .host import enter
+from .host import FIRST, enter, service_of, split_service
 from .identity import make_identities
 from .images import make_flavors, make_images
 from .processes import Processes
@@ -54,15 +54,40 @@ class Cloud:
         """Powers its guests off and ends its services. remove: its folder goes, too; otherwise the next up() finds all servers."""
         if not self.state.exists:
             return
-        self._end(reversed(OPENSTACK))
+        self._end(self._started(reversed(OPENSTACK)))
         self._say("OpenStack's services have ended")
-        if self.processes.pid("libvirtd"):
-            self._power_off_guests()
-        self._end(reversed(BACKING))
+        for name in self._started(["libvirtd"]):
+            if self.processes.pid(name):
+                self.power_off_guests(split_service(name)[1])
+        self._end(self._started(reversed(BACKING)))
         self._say("databases, messages and libvirtd have ended")
         if remove:
             self.state.remove()
             self._say(f"{self.state.root} is removed")
+
+    def add_host(self, host, thermocline=()):
+        """Another compute host, for as long as the cloud is up; thermocline: lines of its section [thermocline]. Returns when it takes
+        servers. REQUIRES: the cloud is up."""
+        self.state.make_nova_folder(host)
+        write_host_configuration(self.state, host, thermocline)
+        try:
+            self._start([service_of(service, host) for service in ("host", "virtlogd", "libvirtd")])
+            began = time.time()
+            compute = service_of("nova-compute", host)
+            self._start([compute], wait=False)
+            self.processes.wait_for(compute, "its record in placement", lambda: self.servers.provider(host), 60)
+            Databases(self.state, self.services.environment).map_compute_hosts()
+            self._wait_for_compute(began, host)
+        except BaseException:
+            self._end_host(host)
+            raise
+        self._say(f"host {host} takes servers")
+
+    def remove_host(self, host):
+        """Ends what add_host() has started, and has Nova forget it. REQUIRES: Nova has no servers there."""
+        self._end_host(host)
+        self.servers.forget_compute(host)
+        self._say(f"host {host} is gone")
 
     def restart(self, name, options=None):
         """Ends one service and starts it, with new options where they are given; returns when it is ready."""
@@ -116,8 +141,8 @@ class Cloud:
         if fresh:
             make_flavors(self.servers.rest)
             make_images(self.servers.rest)
-            self.processes.wait_for("nova-compute", "its record in placement", self.servers.providers, 60)
-            databases.map_compute_host()
+            self.processes.wait_for("nova-compute", "its record in placement", self.servers.provider, 60)
+            databases.map_compute_hosts()
         self._wait_for_compute(began)
         self.state.remember(ready=True)
         self._say("the cloud takes servers")
@@ -137,8 +162,9 @@ class Cloud:
         for name in names:
             began = time.time()
             self.services.start(name)
-            if wait and name == "nova-compute":
-                self._wait_for_compute(began)
+            service, host = split_service(name)
+            if wait and service == "nova-compute":
+                self._wait_for_compute(began, host)
             elif wait and name not in ("nova-conductor", "nova-scheduler"):
                 self.services.wait_ready(name)
 
@@ -148,36 +174,48 @@ class Cloud:
         rest.call("neutron-api", "GET", "/v2.0/networks")
         rest.call("neutron-api", "GET", "/v2.0/ports")
 
-    def _wait_for_compute(self, since):
+    def _wait_for_compute(self, since, host=FIRST):
         """Until it has reported after that moment: a report of the run before reads "up", too."""
         servers = self.servers
         deadline = Deadline(90)
-        while not self._compute_is_up(servers, since):
-            if self.processes.pid("nova-compute") is None:
-                raise CloudError(f"nova-compute has ended: {self.processes.tail('nova-compute')}; see also {self.state.log}/nova-compute.log")
+        name = service_of("nova-compute", host)
+        while not self._compute_is_up(servers, since, host):
+            if self.processes.pid(name) is None:
+                raise CloudError(f"{name} has ended: {self.processes.tail(name)}")
             if deadline.over:
-                raise CloudError(f"nova-compute does not report; see {self.state.log}/nova-compute.log")
+                raise CloudError(f"{name} does not report; see {self.state.log}/{name}.log")
             time.sleep(0.2)
 
     @staticmethod
-    def _compute_is_up(servers, since):
+    def _compute_is_up(servers, since, host):
         with contextlib.suppress(ApiError):
-            service = servers.compute_service()
-            if service and service["state"] == "up" and service["updated_at"] and servers.hypervisors():
+            service = servers.compute_service(host)
+            known = any(each["service"]["host"] == host for each in servers.hypervisors())
+            if service and service["state"] == "up" and service["updated_at"] and known:
                 return calendar.timegm(time.strptime(service["updated_at"][:19], "%Y-%m-%dT%H:%M:%S")) >= int(since)
         return False
 
+    def _end_host(self, host):
+        self.processes.stop(service_of("nova-compute", host))
+        if self.processes.pid(service_of("libvirtd", host)):
+            self.power_off_guests(host)
+        for service in ("libvirtd", "virtlogd", "host"):
+            self.processes.stop(service_of(service, host))
+
+    def _started(self, services):
+        """The names of these services on all hosts that were started, in this order."""
+        names = self.processes.names()
+        return [name for service in services for name in names if split_service(name)[0] == service]
+
     def _end(self, names):
-        names = list(names)
         # rabbitmq needs epmd to end, and guests' libvirtd the namespace: only OpenStack's services end side by side.
-        if names[0] in OPENSTACK:
-            self.processes.ask_to_end(names)
+        self.processes.ask_to_end([name for name in names if split_service(name)[0] in OPENSTACK])
         for name in names:
             self.processes.stop(name)
 
-    def _power_off_guests(self):
+    def power_off_guests(self, host=FIRST):
         """All of this libvirtd's are this cloud's. They stay defined: Nova shows a server whose domain is gone as ACTIVE."""
-        names = subprocess.run(enter(self.processes, "virsh", "-q", "list", "--name"), capture_output=True, text=True,
-                               timeout=30, check=False).stdout.split()
-        for name in names:
-            subprocess.run(enter(self.processes, "virsh", "-q", "destroy", name), capture_output=True, timeout=60, check=False)
+        def virsh(*words):
+            return subprocess.run(enter(self.processes, "virsh", "-q", *words, host=host), capture_output=True, text=True, timeout=60, check=False)
+        for name in virsh("list", "--name").stdout.split():
+            virsh("destroy", name)

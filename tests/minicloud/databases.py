@@ -52,8 +52,8 @@ class Databases:
                 child.kill()
                 child.wait()
 
-    def map_compute_host(self):
-        """Makes the scheduler see nova-compute's host. REQUIRES: nova-compute has made its record."""
+    def map_compute_hosts(self):
+        """Makes the scheduler see nova-compute's hosts. REQUIRES: each nova-compute has made its record."""
         self._run("init-discover", [*self._nova_manage(), "cell_v2", "discover_hosts"])
 
     def _nova_manage(self):

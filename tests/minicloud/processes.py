@@ -99,9 +99,6 @@ class Processes:
             time.sleep(0.05)
 
     def tail(self, name, lines=12):
-        """The end of its log, and where the log is."""
-        try:
-            text = "\n".join(self.log(name).read_text(errors="replace").splitlines()[-lines:])
-        except OSError as error:
-            text = str(error)
-        return f"{self.log(name)} ends with\n{text}"
+        """The ends of what it said and, where it keeps one, of its log; and where they are."""
+        files = [file for file in (self.log(name), self._state.log / f"{name}.log") if file.exists()]
+        return "\n".join(f"{file} ends with\n" + "\n".join(file.read_text(errors="replace").splitlines()[-lines:]) for file in files)

@@ -13,14 +13,14 @@ from testbed.errors import TestbedError
 from testbed.guest_channel import GuestChannel
 
 from .errors import CloudError
-from .host import enter
+from .host import FIRST, enter
 
 
 class SerialConsole(GuestChannel):
     """One command and answer at a time. REQUIRES: guestmem has said that it is ready (Servers.console())."""
 
-    def __init__(self, processes, server):
-        xml = subprocess.run(enter(processes, "virsh", "dumpxml", server), capture_output=True, text=True, timeout=30, check=True).stdout
+    def __init__(self, processes, server, host=FIRST):
+        xml = subprocess.run(enter(processes, "virsh", "dumpxml", server, host=host), capture_output=True, text=True, timeout=30, check=True).stdout
         source = ElementTree.fromstring(xml).find("devices/console/source")
         if source is None or not source.get("path"):
             raise CloudError(f"server {server} has no serial console")

@@ -6,8 +6,12 @@ import time
 from testbed.deadline import Deadline
 
 from .errors import CloudError
+from .host import FIRST, host_name
 from .images import IMAGE, find_image
 from .rest import ApiError, Rest
+
+# Services have UUIDs from here on.
+_SERVICES_VERSION = "compute 2.53"
 
 
 class Servers:
@@ -20,11 +24,12 @@ class Servers:
         """Nova's answer. ApiError where it says no."""
         return self.rest.call("nova-api", method, f"/v2.1{path}", body)
 
-    def create(self, name, flavor="m128", image=None):
-        """Returns the server's id at once; image: an id, or IMAGE."""
-        image = image or find_image(self.rest, IMAGE)["id"]
-        return self.nova("POST", "/servers", {"server": {"name": name, "flavorRef": flavor, "imageRef": image,
-                                                         "networks": "none"}})["server"]["id"]
+    def create(self, name, flavor="m128", image=None, host=None):
+        """Returns the server's id at once; image: an id, or IMAGE; host: where to, else the scheduler decides."""
+        server = {"name": name, "flavorRef": flavor, "imageRef": image or find_image(self.rest, IMAGE)["id"], "networks": "none"}
+        if host is not None:
+            server["availability_zone"] = f"nova:{host}"
+        return self.nova("POST", "/servers", {"server": server})["server"]["id"]
 
     def show(self, server):
         """None where it is gone."""
@@ -58,6 +63,10 @@ class Servers:
         """os-stop, os-start, reboot, ..."""
         return self.nova("POST", f"/servers/{server}/action", {action: argument})
 
+    def live_migrate(self, server, host):
+        """Returns when the scheduler has agreed. Its disk goes along."""
+        self.act(server, "os-migrateLive", {"host": host, "block_migration": "auto"})
+
     def console(self, server):
         """What the guest has said so far."""
         return self.act(server, "os-getConsoleOutput", {"length": None})["output"]
@@ -72,10 +81,19 @@ class Servers:
         if wait:
             self.wait_for(server, "DELETED", seconds)
 
-    def compute_service(self):
-        """nova-compute's record: state, status, updated_at. None where it has never reported."""
-        found = self.nova("GET", "/os-services?binary=nova-compute")["services"]
+    def compute_service(self, host=FIRST):
+        """The record of that host's nova-compute: id, state, status, updated_at. None where it has never reported."""
+        path = f"/v2.1/os-services?binary=nova-compute&host={host}"
+        found = self.rest.call("nova-api", "GET", path, version=_SERVICES_VERSION)["services"]
         return found[0] if found else None
+
+    def force_down(self, host, down):
+        """Says that the host is dead, whatever it says itself, or takes it back."""
+        self.rest.call("nova-api", "PUT", f"/v2.1/os-services/{self.compute_service(host)['id']}", {"forced_down": down}, version=_SERVICES_VERSION)
+
+    def forget_compute(self, host):
+        """Nova and Placement know the host no more. REQUIRES: it has no servers, and its nova-compute has ended."""
+        self.rest.call("nova-api", "DELETE", f"/v2.1/os-services/{self.compute_service(host)['id']}", version=_SERVICES_VERSION)
 
     def hypervisors(self, version="compute 2.90"):
         """With their details, one for each compute host."""
@@ -89,13 +107,13 @@ class Servers:
         """Resource providers in placement: one for each compute host that has ever reported."""
         return self.rest.call("placement", "GET", "/resource_providers", version="placement 1.39")["resource_providers"]
 
-    def provider(self):
-        """The compute host's: uuid and generation."""
-        return self.providers()[0]
+    def provider(self, host=FIRST):
+        """The compute host's: uuid and generation. None where it has never reported."""
+        return next((each for each in self.providers() if each["name"] == host_name(host)), None)
 
-    def memory_inventory(self):
+    def memory_inventory(self, host=FIRST):
         """What placement believes of the host's MEMORY_MB: total, reserved, allocation_ratio, ..."""
-        path = f"/resource_providers/{self.provider()['uuid']}/inventories"
+        path = f"/resource_providers/{self.provider(host)['uuid']}/inventories"
         return self.rest.call("placement", "GET", path, version="placement 1.39")["inventories"]["MEMORY_MB"]
 
     def traits(self):

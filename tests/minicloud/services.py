@@ -7,7 +7,8 @@ import urllib.request
 from dataclasses import dataclass, field
 
 from .errors import CloudError
-from .host import enter, host_command
+from .configuration import host_configuration
+from .host import FIRST, HOST_SERVICES, enter, host_command, ready_file, split_service
 
 PORTS = {"epmd": 4369, "rabbitmq": 5672, "mariadb": 3306, "memcached": 11211, "keystone": 5000, "placement": 8778,
          "glance-api": 9292, "neutron-api": 9696, "nova-api": 8774}
@@ -41,18 +42,21 @@ class Services:
             "PYTHONDONTWRITEBYTECODE": "1"}
 
     def start(self, name):
-        """Starts it and does not wait. CloudError for a name that is none."""
-        if name not in BACKING + OPENSTACK:
+        """Starts it and does not wait; NAME@HOST is that of an added host. CloudError for a name that is none."""
+        service, host = split_service(name)
+        if service not in (BACKING + OPENSTACK if host == FIRST else HOST_SERVICES):
             raise CloudError(f"there is no service {name}; there are {' '.join(BACKING + OPENSTACK)}")
-        start = getattr(self, "_" + name.replace("-", "_"))()
+        of_host = (host,) if service in HOST_SERVICES else ()
+        start = getattr(self, "_" + service.replace("-", "_"))(*of_host)
         self._processes.start(name, start.command, {**self.environment, **start.environment}, start.user)
 
     def wait_ready(self, name, seconds=60.0):
         """Until it answers on its port, or over HTTP where it has an API."""
-        if name == "host":
-            self._processes.wait_for(name, "its namespace", (self._state.run / "host.ready").exists, seconds)
-        elif name in ("virtlogd", "libvirtd"):
-            path = f"/proc/{self._processes.pid('host')}/root/run/libvirt/{'libvirt' if name == 'libvirtd' else 'virtlogd'}-sock"
+        service, host = split_service(name)
+        if service == "host":
+            self._processes.wait_for(name, "its namespaces", ready_file(self._state, host).exists, seconds)
+        elif service in ("virtlogd", "libvirtd"):
+            path = str(self._state.host_folder(host) / f"run/libvirt/{'libvirt' if service == 'libvirtd' else 'virtlogd'}-sock")
             self._processes.wait_for(name, "its socket", lambda: _answers_unix(path), seconds)
         elif name in OPENSTACK:
             self._processes.wait_for(name, "an answer", lambda: _answers_http(PORTS[name]), seconds)
@@ -79,16 +83,20 @@ class Services:
     def _mariadb(self):
         return _Start(["mariadbd", f"--defaults-file={self._state.etc}/mariadb.cnf"], "mysql")
 
-    def _host(self):
-        (self._state.run / "host.ready").unlink(missing_ok=True)
-        return _Start(host_command(self._state))
+    def _host(self, host):
+        ready_file(self._state, host).unlink(missing_ok=True)
+        return _Start(host_command(self._state, host))
 
-    def _virtlogd(self):
-        return _Start(enter(self._processes, "virtlogd"))
+    def _virtlogd(self, host):
+        return _Start(self._libvirts("virtlogd", host))
 
-    def _libvirtd(self):
+    def _libvirtd(self, host):
         # A limit of a billion descriptors would make libvirtd close as many in each child.
-        return _Start(["prlimit", "--nofile=8192:8192", "--", *enter(self._processes, "libvirtd")])
+        return _Start(["prlimit", "--nofile=8192:8192", "--", *self._libvirts("libvirtd", host)])
+
+    def _libvirts(self, program, host):
+        # Its pid file would be /run/NAME.pid, which is the machine's.
+        return enter(self._processes, program, "--pid-file", f"/run/libvirt/{program}.pid", host=host)
 
     def _keystone(self):
         return self._api("keystone", "/usr/bin/keystone-wsgi-public", "--post-buffering", "65536")
@@ -113,9 +121,10 @@ class Services:
     def _nova_scheduler(self):
         return _Start(["nova-scheduler", "--config-file", f"{self._state.etc}/nova/nova.conf"])
 
-    def _nova_compute(self):
+    def _nova_compute(self, host):
         python = self._state.venv / "bin/python3" if self._state.venv.exists() else "/usr/bin/python3"
-        return _Start(enter(self._processes, python, "/usr/bin/nova-compute", "--config-file", f"{self._state.etc}/nova/nova.conf"))
+        own = ["--config-file", host_configuration(self._state, host)] if host != FIRST else []
+        return _Start(enter(self._processes, python, "/usr/bin/nova-compute", "--config-file", f"{self._state.etc}/nova/nova.conf", *own, host=host))
 
     def _driver_environment(self):
         packages = next(self._state.venv.glob("lib/python3*/site-packages"), None)

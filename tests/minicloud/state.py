@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from .errors import CloudError
+from .host import FIRST, service_of
 
 DEFAULT = Path("/var/lib/thermocline-minicloud")
 _MARK = "minicloud.json"
@@ -21,8 +22,20 @@ class State:
         self.log = self.root / "log"
         self.run = self.root / "run"
         self.etc = self.root / "etc"
-        self.instances = self.root / "nova/instances"
         self.venv = self.root / "venv"
+
+    def nova_folder(self, host):
+        """nova-compute's on that host; there, it is where the first host's is."""
+        return self.root / service_of("nova", host)
+
+    def make_nova_folder(self, host):
+        """With what nova-compute needs in it."""
+        for name in ("instances", "lock"):
+            (self.nova_folder(host) / name).mkdir(parents=True, exist_ok=True)
+
+    def host_folder(self, host):
+        """What libvirt has on that host."""
+        return self.root / f"host@{host}"
 
     @property
     def exists(self):
@@ -52,10 +65,10 @@ class State:
             raise CloudError(f"{self.root} is not empty and no cloud's; choose another folder with --state")
         if self.exists and not self.read()["ready"]:
             shutil.rmtree(self.root)  # its first start did not come to its end: half a database helps nobody
-        for folder in (self.root, self.log, self.run, self.etc, self.instances, self.root / "nova/lock",
-                       self.root / "glance/images", self.root / "glance/lock", self.root / "neutron/lock",
-                       self.root / "home", self.log / "rabbit", self.root / "rabbit", self.root / "mysql"):
+        for folder in (self.root, self.log, self.run, self.etc, self.root / "glance/images", self.root / "glance/lock",
+                       self.root / "neutron/lock", self.root / "home", self.log / "rabbit", self.root / "rabbit", self.root / "mysql"):
             folder.mkdir(parents=True, exist_ok=True)
+        self.make_nova_folder(FIRST)
         for folder in (self.root, self.log, self.run):
             folder.chmod(0o755)
         if not self.exists:
