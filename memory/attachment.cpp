@@ -44,6 +44,11 @@ constexpr std::uint64_t threadOffset = 1024;
 constexpr std::uint64_t threadBytes = 256;
 constexpr std::uint64_t scratchBytes = pageBytes + laneCount * stackBytes;
 
+// Behind the control pages: the footprint as JSON, without guest RAM. Within one page, so that a write() is done
+// or not, whenever the manager is killed.
+constexpr std::uint64_t noteOffset = laneCount * THERMOCLINE_LANE_BYTES;
+constexpr const char* finishedField = "finished";
+
 std::uint64_t roundUp(std::uint64_t value, std::uint64_t unit) {
     return (value + unit - 1) / unit * unit;
 }
@@ -65,7 +70,7 @@ Result<UniqueFd> agentCode() {
 Result<UniqueFd> controlPages() {
     UniqueFd file(static_cast<int>(syscall(SYS_memfd_create, controlName, MFD_CLOEXEC)));
     if (!file.valid()) return failErrno("memfd_create for the control pages");
-    if (::ftruncate(file.get(), laneCount * THERMOCLINE_LANE_BYTES) != 0)
+    if (::ftruncate(file.get(), noteOffset + pageBytes) != 0)
         return failErrno("sizing the control pages");
     return file;
 }
@@ -113,6 +118,34 @@ Result<void> put(RemoteProcess& remote, VmAddress to, const T& value) {
     return remote.write(to, std::as_bytes(std::span(&value, 1)));
 }
 
+/// What recvmsg() writes beside the data: room for all that is handed over.
+struct alignas(cmsghdr) Ancillary : std::array<char, CMSG_SPACE((3 + mostKept) * sizeof(int))> {
+    Ancillary() : array{} {}
+};
+
+std::vector<int> descriptorsIn(const Ancillary& ancillary) {
+    cmsghdr header{};
+    std::memcpy(&header, ancillary.data(), sizeof header);
+    if (header.cmsg_type != SCM_RIGHTS || header.cmsg_len <= CMSG_LEN(0) || header.cmsg_len > ancillary.size())
+        return {};
+    std::vector<int> descriptors((header.cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    std::memcpy(descriptors.data(), ancillary.data() + CMSG_LEN(0), descriptors.size() * sizeof(int));
+    return descriptors;
+}
+
+/// Best effort: it is only read where the manager is killed in the next millisecond.
+void note(const Attachment& attachment, bool finished = false) {
+    auto footprint = attachment.footprint;
+    footprint.guestRam.clear();
+    nlohmann::json json = footprint;
+    json[finishedField] = finished;
+    const auto text = json.dump();
+    std::array<char, pageBytes> page{};
+    if (text.size() >= page.size()) return;
+    std::copy(text.begin(), text.end(), page.begin());
+    (void)!::pwrite(attachment.control.get(), page.data(), page.size(), noteOffset);
+}
+
 /// Steps 2 and 3 on a stopped process. Whatever was done before an error is in the footprint.
 class Infection {
   public:
@@ -128,6 +161,8 @@ class Infection {
         THERMOCLINE_TRY(handOver(descriptors));
         f.controlFd = received_[2];
         f.kept.assign(received_.begin() + 3, received_.end());
+        f.passing.insert(f.passing.end(), received_.begin(), received_.begin() + 2);
+        note(attachment_);
         if (f.kept.size() < keep.size()) closeKept();
         THERMOCLINE_TRY(newUserfault(f.guestUffd, attachment_.guestUffd));
         THERMOCLINE_TRY(newUserfault(f.dropUffd, attachment_.dropUffd));
@@ -153,6 +188,7 @@ class Infection {
                                     f.scratch.start + threadOffset + lane * threadBytes);
             if (!thread) return tl::unexpected(thread.error());
             f.threads[lane] = *thread;
+            note(attachment_);
         }
         return {};
     }
@@ -161,10 +197,8 @@ class Infection {
     void closeReceived() {
         for (std::size_t i = 0; i < 2; ++i)
             closeReceived(i);
-        for (auto& socket : sockets_) {
-            if (socket >= 0) (void)remote_.call("close", SYS_close, {static_cast<std::uint64_t>(socket)});
-            socket = -1;
-        }
+        for (auto& socket : sockets_)
+            close(socket);
     }
 
   private:
@@ -175,7 +209,17 @@ class Infection {
                           static_cast<std::uint64_t>(static_cast<std::int64_t>(fd)), 0});
         if (!address) return tl::unexpected(address.error());
         range = {{*address}, bytes};
+        note(attachment_);
         return {};
+    }
+    /// What is only passing.
+    void close(int& fd) {
+        if (fd < 0) return;
+        // First: it must not be closed again when another file has that number.
+        std::erase(attachment_.footprint.passing, fd);
+        note(attachment_);
+        (void)remote_.call("close", SYS_close, {static_cast<std::uint64_t>(fd)});
+        fd = -1;
     }
     Result<void> advise(VmRange range, int advice) {
         const auto done = remote_.call("madvise", SYS_madvise,
@@ -189,9 +233,7 @@ class Infection {
         attachment_.footprint.kept.clear();
     }
     void closeReceived(std::size_t i) {
-        if (i >= received_.size() || received_[i] < 0) return;
-        (void)remote_.call("close", SYS_close, {static_cast<std::uint64_t>(received_[i])});
-        received_[i] = -1;
+        if (i < received_.size()) close(received_[i]);
     }
 
     /// Gives the process copies of our descriptors through a socket pair that it makes itself.
@@ -203,13 +245,15 @@ class Infection {
                          {AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, (scratch + socketOffset).value});
         if (!pair) return tl::unexpected(pair.error());
         THERMOCLINE_TRY(remote_.read(scratch + socketOffset, std::as_writable_bytes(std::span(sockets_))));
+        attachment_.footprint.passing.assign(sockets_.begin(), sockets_.end());
+        note(attachment_);
         const auto ours = takeDescriptor(attachment_.process, sockets_[0]);
         if (!ours) return tl::unexpected(ours.error());
 
         char payload = 't';
         iovec vector{&payload, 1};
         const auto bytes = descriptors.size() * sizeof(int);
-        alignas(cmsghdr) std::array<char, CMSG_SPACE((3 + mostKept) * sizeof(int))> ancillary{};
+        Ancillary ancillary;
         msghdr message{};
         message.msg_iov = &vector;
         message.msg_iovlen = 1;
@@ -238,13 +282,7 @@ class Infection {
         if (!taken) return tl::unexpected(taken.error());
         THERMOCLINE_TRY(
             remote_.read(scratch + controlMessageOffset, std::as_writable_bytes(std::span(ancillary))));
-        cmsghdr answer{};
-        std::memcpy(&answer, ancillary.data(), sizeof answer);
-        const auto got = answer.cmsg_type == SCM_RIGHTS && answer.cmsg_len > CMSG_LEN(0)
-                             ? (answer.cmsg_len - CMSG_LEN(0)) / sizeof(int)
-                             : 0;
-        received_.resize(std::min(got, descriptors.size()));
-        std::memcpy(received_.data(), ancillary.data() + CMSG_LEN(0), received_.size() * sizeof(int));
+        received_ = descriptorsIn(ancillary);
         if (received_.size() < 3)
             return fail(ErrorCode::notSupported,
                         "the VM's process did not receive our descriptors (a security module, such as "
@@ -259,6 +297,7 @@ class Infection {
             {static_cast<std::uint64_t>(received_[0]), USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK});
         if (!created) return tl::unexpected(created.error());
         number = static_cast<int>(*created);
+        note(attachment_);
         auto taken = takeDescriptor(attachment_.process, number);
         if (!taken) return tl::unexpected(taken.error());
         ours = std::move(*taken);
@@ -281,6 +320,7 @@ Result<void> remove(RemoteProcess& remote, const Footprint& footprint) {
     // were still registered would wait for a reader of its UNMAP event.
     std::vector<int> descriptors{footprint.guestUffd, footprint.dropUffd, footprint.controlFd};
     descriptors.insert(descriptors.end(), footprint.kept.begin(), footprint.kept.end());
+    descriptors.insert(descriptors.end(), footprint.passing.begin(), footprint.passing.end());
     for (const int fd : descriptors)
         if (fd >= 0) keepFirst(remote.call("close", SYS_close, {static_cast<std::uint64_t>(fd)}));
     for (const auto& range : {footprint.staging, footprint.control, footprint.code, footprint.scratch})
@@ -288,14 +328,14 @@ Result<void> remove(RemoteProcess& remote, const Footprint& footprint) {
     return first;
 }
 
-/// Ends agent threads of an attach that failed half-way: they wait in their lanes and know the word.
-void dismissAgents(const Attachment& attachment) {
+/// Ends agent threads of an attach that came to nothing: they wait in their lanes and know the word.
+void dismissAgents(const UniqueFd& control, const Footprint& footprint) {
     auto* lanes =
         static_cast<std::byte*>(::mmap(nullptr, laneCount * THERMOCLINE_LANE_BYTES, PROT_READ | PROT_WRITE,
-                                       MAP_SHARED, attachment.control.get(), 0));
+                                       MAP_SHARED, control.get(), 0));
     if (lanes == MAP_FAILED) return;
     for (std::size_t i = 0; i < laneCount; ++i) {
-        if (attachment.footprint.threads[i] == 0) continue;
+        if (footprint.threads[i] == 0) continue;
         auto* lane = reinterpret_cast<thermocline_lane*>(lanes + i * THERMOCLINE_LANE_BYTES);
         lane->operations[0].kind = THERMOCLINE_EXIT;
         lane->operation_count = 1;
@@ -385,7 +425,7 @@ Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::
     const auto infected = infection.run(device.get(), code->get(), blocks, keep);
     infection.closeReceived();
     if (!infected) {
-        dismissAgents(attachment);
+        dismissAgents(attachment.control, attachment.footprint);
         (void)awaitThreadsEnd(attachment.footprint);
         (void)remove(**remote, attachment.footprint);
         return tl::unexpected(infected.error());
@@ -437,6 +477,57 @@ Result<void> cure(const Footprint& footprint) {
     return remove(**remote, footprint);
 }
 
+void markFinished(const Attachment& attachment) {
+    note(attachment, true);
+}
+
+Result<void> undoUnfinished(pid_t pid) {
+    const auto number = findAttachedDescriptor(pid);
+    if (!number) return {};
+    const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+    if (!process.valid()) return fail(ErrorCode::processGone, fmt::format("process {} has ended", pid));
+    const auto control = takeDescriptor(process, *number);
+    if (!control) return tl::unexpected(control.error());
+    std::string text(pageBytes, '\0');
+    if (::pread(control->get(), text.data(), text.size(), noteOffset) != static_cast<ssize_t>(text.size()))
+        return fail(ErrorCode::busy, fmt::format("process {} has no note of what was put into it", pid));
+    text.resize(text.find('\0'));
+    Footprint footprint;
+    try {
+        const auto json = nlohmann::json::parse(text);
+        json.get_to(footprint);
+        if (json.at(finishedField).get<bool>())
+            return fail(ErrorCode::busy,
+                        fmt::format("process {} is attached, and its footprint is not here", pid));
+    } catch (const nlohmann::json::exception& exception) {
+        return fail(ErrorCode::systemError, fmt::format("the note of what was put into process {} is damaged: {}",
+                                                        pid, exception.what()));
+    }
+    const auto started = processStartTime(pid);
+    if (footprint.pid != pid || !started || *started != footprint.startTime)
+        return fail(ErrorCode::processGone, fmt::format("process {} has ended", footprint.pid));
+    const bool received = footprint.controlFd >= 0;
+    footprint.controlFd = *number;
+    const auto remote = RemoteProcess::stop(pid);
+    if (!remote) return tl::unexpected(remote.error());
+    // The kernel has written down what the last recvmsg() or clone() made, if nobody else has.
+    if (!received) {
+        Ancillary ancillary;
+        THERMOCLINE_TRY((*remote)->read(footprint.scratch.start + controlMessageOffset,
+                                        std::as_writable_bytes(std::span(ancillary))));
+        for (const int fd : descriptorsIn(ancillary))
+            if (fd != *number) footprint.passing.push_back(fd);
+    }
+    for (std::size_t lane = 0; lane < laneCount; ++lane) {
+        if (footprint.scratch.bytes == 0 || footprint.threads[lane] != 0) continue;
+        THERMOCLINE_TRY((*remote)->read(footprint.scratch.start + threadOffset + lane * threadBytes,
+                                        std::as_writable_bytes(std::span(&footprint.threads[lane], 1))));
+    }
+    dismissAgents(*control, footprint);
+    THERMOCLINE_TRY(awaitThreadsEnd(footprint));
+    return remove(**remote, footprint);
+}
+
 std::optional<int> findAttachedDescriptor(pid_t pid) {
     std::error_code error;
     const auto wanted = fmt::format("/memfd:{} (deleted)", controlName);
@@ -458,6 +549,7 @@ void to_json(nlohmann::json& json, const Footprint& f) {
             {"drop_uffd", f.dropUffd},
             {"control_fd", f.controlFd},
             {"kept_fds", f.kept},
+            {"passing_fds", f.passing},
             {"threads", f.threads},
             {"code", range(f.code)},
             {"control", range(f.control)},
@@ -486,6 +578,9 @@ void from_json(const nlohmann::json& json, Footprint& f) {
     f.kept.clear();
     for (const auto& fd : json.value("kept_fds", nlohmann::json::array()))
         f.kept.push_back(readField<int>(fd));
+    f.passing.clear();
+    for (const auto& fd : json.value("passing_fds", nlohmann::json::array()))
+        f.passing.push_back(readField<int>(fd));
     for (std::size_t i = 0; i < f.threads.size(); ++i)
         readField(json.at("threads").at(i), f.threads.at(i));
     f.code = range(json.at("code"));

@@ -11,7 +11,7 @@
 //   5. cure     threads told to leave, ranges unregistered by the manager; then stop again, unmap, close,
 //   resume
 // What was put in is written down in a Footprint, so that any privileged process can cure without the
-// manager. Free functions, thread-safe for different processes.
+// manager: from the first on in the process itself, behind its control pages. Free functions, thread-safe for different processes.
 
 #include <sys/types.h>
 
@@ -43,6 +43,7 @@ struct Footprint {
     int dropUffd = -1;            ///< the drop areas are; no events, so that dropping waits for nobody
     int controlFd = -1;           ///< memfd of the control pages
     std::vector<int> kept;        ///< what attach() was asked to keep open, in its order
+    std::vector<int> passing;     ///< open only while it is being attached
     std::array<pid_t, laneCount> threads{};
     VmRange code;
     VmRange control;
@@ -102,6 +103,15 @@ inline constexpr std::size_t mostKept = 2;
 Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::uint64_t blocks,
                           Mechanism mechanism = Mechanism::move, const std::vector<int>& keep = {},
                           const std::string& userfaultfdDevice = "/dev/userfaultfd");
+
+/// From now on undoUnfinished() leaves the process alone: whoever is to cure it has its footprint elsewhere.
+void markFinished(const Attachment& attachment);
+
+/// Takes out again what a manager put in that was killed before markFinished(), as far as it had noted that in
+/// the process: what a single system call made just before may stay, without use or harm. Nothing to do where
+/// nothing was put in. REQUIRES: that manager is dead. Errors: processGone; busy for an attachment that is
+/// finished; as of attach().
+Result<void> undoUnfinished(pid_t pid);
 
 /// A process that another manager attached, which is dead by now. Needs the privileges that attach() does,
 /// and changes nothing. Errors: processGone; notAttached where it no longer holds the descriptors.

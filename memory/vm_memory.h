@@ -101,6 +101,8 @@ class VmMemory {
     /// In `pieces` equal pieces (1 to HeatMap::mostPieces), fewer where the VM has fewer pages.
     [[nodiscard]] HeatMap heat(std::size_t pieces) const;
     [[nodiscard]] const Footprint& footprint() const { return attachment_.footprint; }
+    /// It is on disk, for whoever recovers or cures (markFinished()).
+    void footprintRecorded() const { markFinished(attachment_); }
 
   private:
     VmMemory(Options options, Attachment attachment, AddressMap addresses, PageMap pages,

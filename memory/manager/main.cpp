@@ -22,6 +22,7 @@
 #include "memory/manager/privileges.h"
 #include "memory/manager/protocol.h"
 #include "memory/process_map.h"
+#include "memory/sequence_point.h"
 #include "memory/support.h"
 #include "memory/vm_memory.h"
 #ifdef THERMOCLINE_KILL_POINTS
@@ -130,6 +131,8 @@ Result<void> runManager(const Arguments& arguments, const std::function<void(con
         undo(std::move(vm));
         return recorded;
     }
+    memory::sequencePoint("attachment-recorded");
+    vm->footprintRecorded();
     // Before any other thread exists: capabilities and seccomp filters belong to threads.
     if (const auto dropped = dropPrivileges(); !dropped) {
         spdlog::error("{}", dropped.error().message);
@@ -207,8 +210,13 @@ int run(const Arguments& arguments) {
 
 int cure(const Arguments& arguments) {
     const auto path = arguments.stateDirectory + "/" + attachmentFileName;
-    if (!std::filesystem::exists(path) && !memory::findAttachedDescriptor(arguments.pid)) {
-        removeStateFiles(arguments.stateDirectory);  // it died before it put anything into the process
+    if (!std::filesystem::exists(path)) {  // it died while it attached
+        if (const auto undone = memory::undoUnfinished(arguments.pid);
+            !undone && undone.error().code != ErrorCode::processGone) {
+            spdlog::error("{}", undone.error().message);
+            return 1;
+        }
+        removeStateFiles(arguments.stateDirectory);
         return 0;
     }
     const auto footprint = memory::readFootprint(path);
@@ -285,7 +293,8 @@ extern "C" const char* __asan_default_options() {
 int main(int argc, char** argv) {
     using namespace thermocline::manager;
 #ifdef THERMOCLINE_KILL_POINTS
-    thermocline::memory::testing::killWhereToldTo();
+    // Not who clears up after it.
+    if (argc > 1 && std::string_view(argv[1]) == "run") thermocline::memory::testing::killWhereToldTo();
 #endif
     spdlog::set_default_logger(spdlog::stderr_color_mt("thermocline-manager"));
     Arguments arguments;

@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <random>
 
+#include "memory/attachment.h"
 #include "memory/manager/protocol.h"
 #include "memory/testing/anatomy.h"
 #include "memory/testing/manager_child.h"
@@ -44,6 +45,17 @@ class Vm {
         const auto ready = start(killAt, {});
         ASSERT_TRUE(ready.is_object() && ready.at("ok").get<bool>()) << ready;
         manager_.connect();
+    }
+    /// False where it was attached before the point was passed so often.
+    bool attachKilled(const std::string& killAt) {
+        const auto ready = start(killAt, {});
+        if (ready.is_null()) {
+            EXPECT_EQ(manager_.exitCode(), -SIGKILL);
+            return true;
+        }
+        EXPECT_TRUE(ready.at("ok").get<bool>()) << ready;
+        manager_.connect();
+        return false;
     }
     /// The ready line.
     nlohmann::json recover(const std::string& killAt = {}) { return start(killAt, {"--recover"}); }
@@ -117,6 +129,50 @@ class Vm {
     ManagerChild manager_{true};
     std::vector<std::string> options_;
 };
+
+/// By the tracer's death at each of the steps that are taken in the process; the VM runs meanwhile.
+class KilledWhileAttaching : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(KilledWhileAttaching, theVmGoesOnAndCanBeAttached) {
+    Vm vm(false);
+    const Anatomy before(vm.subject().pid());
+    ASSERT_EQ(vm.subject().command("hammer 3"), "ok");
+    int passes = 0;
+    for (bool killed = true; killed; ++passes) {
+        killed = vm.attachKilled(fmt::format("{}:{}", GetParam(), passes + 1));
+        if (!killed) break;
+        ASSERT_EQ(vm.subject().command("await-more 50"), "ok");
+        vm.cure();
+        ASSERT_FALSE(memory::findAttachedDescriptor(vm.subject().pid()));
+        ASSERT_EQ(vm.subject().command("await-more 50"), "ok");
+    }
+    EXPECT_GE(passes, 1);
+    // The last one was not killed.
+    ASSERT_TRUE(vm.setLimit(40 * mib));
+    vm.await([](const Status& now) { return now.usedBytes <= 40 * mib && now.coldBytes > 0; });
+    ASSERT_EQ(vm.subject().command("await-more 2000"), "ok");
+    EXPECT_EQ(vm.subject().command("stop").substr(0, 3), "ok ");
+    EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+    vm.detachAndCure();
+    const Anatomy after(vm.subject().pid());
+    EXPECT_EQ(before.threads, after.threads);
+    // A socket pair, and two userfaultfds, of which nobody has noted yet that they were made.
+    std::size_t left = 0;
+    for (const auto& descriptor : after.descriptors)
+        left += before.descriptors.contains(descriptor) ? 0 : 1;
+    const bool betweenCallAndNote = std::string_view(GetParam()) == "remote-entered" ||
+                                    std::string_view(GetParam()) == "remote-returned";
+    EXPECT_EQ(left, betweenCallAndNote ? 4U : 0U) << ::testing::PrintToString(after.descriptors);
+}
+
+INSTANTIATE_TEST_SUITE_P(Points, KilledWhileAttaching,
+                         ::testing::Values("remote-stopped", "remote-masked", "remote-entered",
+                                           "remote-returned", "remote-unmasked", "attachment-recorded"),
+                         [](const auto& instance) {
+                             std::string name = instance.param;
+                             std::replace(name.begin(), name.end(), '-', '_');
+                             return name;
+                         });
 
 struct Point {
     const char* name;

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from testbed.paths import BUILD
+from testbed.paths import BINARIES, BUILD
 from testbed.sizes import MIB
+from testbed.thermocline_client import ThermoclineError
 
 from .qemu_state import QemuState, require_unchanged
 
@@ -110,3 +111,31 @@ def test_what_is_in_the_file_tier_outlives_manager_and_thermoclined(thermocline_
         domain.detach()
         guest.verify()
         require_unchanged(guest, before)
+
+
+@pytest.mark.parametrize("point", ["remote-stopped:1", "remote-masked:1", "remote-entered:1", "remote-entered:5", "remote-returned:12",
+                                   "remote-entered:15", "remote-returned:16", "remote-unmasked:1", "attachment-recorded:1"])
+def test_a_manager_that_is_killed_while_it_attaches(thermocline, guest, monkeypatch, point):
+    guest.fill(128 * MIB, seed=97)
+    guest.spin(threads=2)
+    before = QemuState.of(guest)
+    thermocline.daemon.end()
+    manager = thermocline.daemon.manager
+    thermocline.daemon.manager = BINARIES.parent / "memory/manager/thermocline-manager-to-kill"
+    monkeypatch.setenv("THERMOCLINE_KILL_AT", point)
+    thermocline.start()
+    with pytest.raises(ThermoclineError):
+        thermocline.domain(guest).attach()
+    guest.stop_spinning()
+    guest.verify()
+    assert thermocline.domain(guest).wait_for_state("detached")["Managed"] is False
+    assert QemuState.of(guest).threads == before.threads
+
+    monkeypatch.delenv("THERMOCLINE_KILL_AT")
+    thermocline.daemon.end()
+    thermocline.daemon.manager = manager
+    thermocline.start()
+    domain = thermocline.attached(guest, limit=112 * MIB)
+    guest.verify()
+    domain.detach()
+    guest.verify()
