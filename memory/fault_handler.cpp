@@ -209,6 +209,7 @@ bool FaultHandler::bringAlong(VmAddress address) {
                 const bool room = budget_.hasRoom(blockBytes);
                 if (!room && now - since < patienceForBlock) {
                     awaited_ = Awaited{address, ahead, since};
+                    sequencePoint("block-awaited");
                     return false;
                 }
                 if (room && pager_.prefetchBlock(address)) return true;

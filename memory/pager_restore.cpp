@@ -194,6 +194,7 @@ Step Pager::rebuild(BlockNumber block) {
         whole = addresses_.wholeBlock(block);
     }
     if (!whole || memory_.isHuge(*whole)) return Step::nothing;
+    sequencePoint("to-be-collapsed");
     backgroundWorker_.lane->advise({*whole, blockBytes}, abi::madviseCollapse);
     return backgroundWorker_.lane->run().empty() ? Step::gone : Step::done;
 }

@@ -41,6 +41,8 @@ class PagerRig {
     [[nodiscard]] Userfault& guest() { return *guest_; }
     [[nodiscard]] ColdStore& store() { return *store_; }
     [[nodiscard]] FrozenTier& frozen() { return *frozen_; }
+    /// Without a limit, unless a test sets one; nobody reclaims.
+    [[nodiscard]] Budget& budget() { return *budget_; }
     [[nodiscard]] const Footprint& footprint() const { return attachment_.footprint; }
     /// A descriptor of the store's file, to damage it.
     [[nodiscard]] UniqueFd arena() const;

@@ -112,6 +112,9 @@ class Memory {
         expect(expectZeros, first, count);
     }
     void halfDiscard(std::size_t first, std::size_t count) { advise(first, count, MADV_DONTNEED); }
+    /// As balloons of other operating systems do. Of pages that are in memory: to be written to before they
+    /// are verified, since until then they may keep their bytes.
+    void free(std::size_t first, std::size_t count) { advise(first, count, MADV_FREE); }
     void remove(std::size_t first, std::size_t count) { advise(first, count, MADV_REMOVE); }
     /// Shared memory keeps its bytes.
     void unmapPages(std::size_t first, std::size_t count) const {
@@ -214,19 +217,20 @@ class Workers {
     [[nodiscard]] std::string problem() const { return bad_ ? problem_ : "ok"; }
 
     /// Threads that verify, rewrite and discard random pages, each its own share; and one that only reads
-    /// everybody's pages, so that pages are faulted on while they are being discarded.
-    void hammer(Memory& memory, unsigned threads) {
+    /// everybody's pages, so that pages are faulted on while they are being discarded. `keep`: nothing is
+    /// discarded.
+    void hammer(Memory& memory, unsigned threads, bool keep) {
         start(0, [&memory](std::uint64_t random) {
             memory.touch((random >> 8) % memory.pages(), 1, 1);
             return false;
         });
         for (unsigned t = 0; t < threads; ++t) {
-            start(t + 1, [this, &memory, t, threads](std::uint64_t random) {
+            start(t + 1, [this, &memory, t, threads, keep](std::uint64_t random) {
                 const auto page = (random >> 8) % (memory.pages() / threads) * threads + t;
                 std::string problem;
                 if (!memory.verify(page, problem)) return wrong(problem);
                 if ((random & 3) == 0) memory.bump(page);
-                if ((random & 0x1f) == 5) {
+                if (!keep && (random & 0x1f) == 5) {
                     memory.discard(page, 1);
                     if (!memory.verify(page, problem)) return wrong(problem);
                 }
@@ -355,12 +359,20 @@ int main() {
         } else if (command == "start-touch") {  // on a thread of its own, which may have to wait
             words >> a;
             background.emplace_back([&memory, a] { memory.touch(a, 1, 1); });
+        } else if (command == "start-touch-all") {
+            background.emplace_back([&memory] { memory.touch(0, memory.pages(), 1); });
         } else if (command == "start-write") {
             words >> a;
             background.emplace_back([&memory, a] { memory.bump(a); });
         } else if (command == "start-discard") {
             words >> a >> b;
             background.emplace_back([&memory, a, b] { memory.discard(a, b); });
+        } else if (command == "free") {
+            words >> a >> b;
+            memory.free(a, b);
+        } else if (command == "start-free") {
+            words >> a >> b;
+            background.emplace_back([&memory, a, b] { memory.free(a, b); });
         } else if (command == "start-half-discard") {  // nothing of a file is punched
             words >> a >> b;
             background.emplace_back([&memory, a, b] { memory.halfDiscard(a, b); });
@@ -381,9 +393,9 @@ int main() {
             words >> a;
             ::close(static_cast<int>(a));
         } else if (command == "hammer") {
-            words >> a;
+            words >> a >> mode;
             workers = std::make_unique<Workers>();
-            workers->hammer(memory, static_cast<unsigned>(a));
+            workers->hammer(memory, static_cast<unsigned>(a), mode == "keep");
         } else if (command == "read-directly") {  // FILE THREADS PAGES
             words >> mode >> a >> b;
             workers = std::make_unique<Workers>();
