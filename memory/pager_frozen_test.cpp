@@ -132,10 +132,12 @@ TEST_F(PagerFrozen, aPageReadAheadAndGivenUpIsServedToNobody) {
 }
 
 TEST_F(PagerFrozen, whatTheDiskDoesNotGiveBackIsNeverServed) {
-    std::atomic<bool> broken{false};
+    // Asked until the rig is gone, which is after the end of this function.
+    const auto isBroken = std::make_shared<std::atomic<bool>>(false);
+    auto& broken = *isBroken;
     auto tier = takesAtOnce();
-    tier.store.seams.ioDone = [&](bool write, std::uint64_t, int result) {
-        return !write && broken ? -EIO : result;
+    tier.store.seams.ioDone = [isBroken](bool write, std::uint64_t, int result) {
+        return !write && *isBroken ? -EIO : result;
     };
     freeze(std::move(tier));
     broken = true;

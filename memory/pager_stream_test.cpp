@@ -24,7 +24,8 @@ using testing::SubjectProcess;
 constexpr std::uint64_t mib = 1U << 20;
 constexpr std::uint64_t pages = 8 * mib / pageBytes;
 constexpr auto pageFault = "-1";
-constexpr auto streamsNext = pagesPerBlock;  // the first page of the block that the stream is to bring
+constexpr auto messagesRead = "messages-read";  // and faults are about to be served
+constexpr auto streamsNext = pagesPerBlock;     // the first page of the block that the stream is to bring
 
 class PagerStream : public ::testing::Test {
   protected:
@@ -32,6 +33,7 @@ class PagerStream : public ::testing::Test {
     ~PagerStream() override {
         awaited_.letGo();
         filled_.letGo();
+        read_.letGo();
         rig_.reset();
     }
     /// All is in the store but the first block, which a stream has just come to the end of.
@@ -40,7 +42,7 @@ class PagerStream : public ::testing::Test {
         rig_->registerGuest();
         ASSERT_EQ(rig_->stageAll(), pages);
         ASSERT_EQ(rig_->evictAll(), pages);
-        rig_->startFaultHandler();
+        rig_->startFaultHandler([] { sequencePoint(messagesRead); });
         ASSERT_TRUE(subject_.command(fmt::format("touch 0 {} 1", pagesPerBlock)).starts_with("ok"));
         // A page counts just after its thread was woken.
         while (stored() > pages - pagesPerBlock)
@@ -71,6 +73,7 @@ class PagerStream : public ::testing::Test {
     SubjectProcess subject_{8 * mib, true};
     StopPoint awaited_{"block-awaited"};
     StopPoint filled_{"fresh-filled-ahead"};
+    StopPoint read_{messagesRead};
     std::optional<PagerRig> rig_;
 };
 
@@ -128,9 +131,12 @@ TEST_P(PagerStreamGivenUp, whatIsGivenUpWhileAFaultWaitsForTheWholeBlockIsZeros)
 
 TEST_P(PagerStreamGivenUp, whatIsGivenUpJustBeforeThereIsRoomForTheWholeBlockIsZeros) {
     ASSERT_NO_FATAL_FAILURE(stopWhereABlockIsAwaited());
+    read_.arm();
+    awaited_.letGo();
+    ASSERT_TRUE(read_.await());
     ASSERT_NO_FATAL_FAILURE(giveUp());
     makeRoom();  // before the event is read: the block is made aside with what is given up in it
-    awaited_.letGo();
+    read_.letGo();
     EXPECT_EQ(subject_.command("join-last"), "ok");
     EXPECT_EQ(subject_.command("join-last"), "ok") << "the thread that faulted";
     EXPECT_EQ(subject_.command("verify"), "ok 2048");

@@ -96,7 +96,12 @@ TEST_P(VmActivityTest, whatComesBackStaysWithinTheLimit) {
     ASSERT_TRUE(vm_->setActivity(Activity::paused));
     ASSERT_TRUE(eventually([](const Status& status) { return inMemory(status) < 2 * mib; }));
     ASSERT_TRUE(vm_->setActivity(Activity::running));
-    ASSERT_TRUE(eventually([&](const Status& status) { return inMemory(status) > before * 3 / 4; }));
+    // How much that is depends on how well what is in the store was compressed: a slow run has more of it in
+    // LZ4.
+    const auto room = HardLimitPolicy(48 * mib).headroom() * 3 / 4 + blockBytes;
+    ASSERT_TRUE(eventually([&](const Status& status) {
+        return inMemory(status) > before * 3 / 4 || status.usedBytes + room > 48 * mib;
+    }));
     EXPECT_LE(vm_->status().usedBytes, 48 * mib);
     EXPECT_EQ(subject_.command("verify"), "ok 16384");
 }
