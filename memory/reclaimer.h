@@ -80,6 +80,8 @@ class Reclaimer {
 
   private:
     using Clock = std::chrono::steady_clock;
+    /// It is quiet once the guest has not waited, or nothing was evicted, for so long.
+    static constexpr auto calm = std::chrono::milliseconds(200);
     /// How far reclaim is behind the guest.
     enum class Pressure {
         none,
@@ -91,38 +93,42 @@ class Reclaimer {
     void wakeUp();
     void await();
     bool registerGuest();
-    void reclaim();
     void probe();
+    void restore();
+    void setNote(std::string note);
+    // reclaimer_limit.cpp
+    void reclaim();
+    void concede();
+    [[nodiscard]] bool outOfPatience() const;
+    void observePressure();
+    void keepOffTheFaultsCpu();
+    // reclaimer_choice.cpp
+    Step stage(BlockNumber block, Pager::HotBlocks hot, bool passed = false);
     bool stagePassed();
     bool stageAdvised();
     bool stageNext();
-    Step stage(BlockNumber block, Pager::HotBlocks hot, bool passed = false);
-    void observePressure();
-    void keepOffTheFaultsCpu();
-    bool evictAdvised();
-    bool evictOldest();
-    Step evict(BlockNumber block, Algorithm algorithm, Pager::Poor poor);
     [[nodiscard]] Algorithm algorithm(bool passed) const;
+    Step evict(BlockNumber block, Algorithm algorithm, Pager::Poor poor);
+    bool evictOldest();
+    bool evictAdvised();
     void bringBackAdvised();
-    bool dropCopies();
-    bool freezeNext();
+    void unstage();
+    // reclaimer_frozen.cpp
     std::chrono::milliseconds freezeAge();
+    bool freezeNext();
     void emptyFileTier();
     void awaitFrozen();
-    void unstage();
-    void concede();
-    [[nodiscard]] bool outOfPatience() const;
+    // reclaimer_tidying.cpp
+    void tidyWhileIdle();
+    bool dropCopies();
     bool tightenNext();
     bool rebuildNext();
-    void tidyWhileIdle();
-    void restore();
     // reclaimer_activity.cpp
     bool bringBackInOrder();
     void endOfCopying();
     void freezePaused();
     void rememberWorkingSet(const std::vector<Pager::InMemory>& found);
     void restoreWorkingSet();
-    void setNote(std::string note);
     [[nodiscard]] bool managed() const {
         return budget_.limit() != 0 || proactive_ || activity_ == Activity::paused;
     }

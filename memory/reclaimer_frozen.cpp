@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// What the reclaimer does with the file tier: what is cold for long goes there, and all comes back when it is
+// closed.
+
+#include <algorithm>
+#include <mutex>
+
+#include "memory/reclaimer.h"
+#include "memory/status.h"
+
+namespace thermocline::memory {
+namespace {
+
+constexpr auto leastFreezeAge = std::chrono::milliseconds(500);
+constexpr auto diskPause = std::chrono::milliseconds(5);
+
+}  // namespace
+
+void Reclaimer::closeFileTier() {
+    frozen_->close();
+    {
+        const std::lock_guard lock(mutex_);
+        closeTier_ = true;
+        changed_ = true;
+    }
+    wakeUp();
+}
+
+/// How long nothing of a block must have been wanted for it to go to the file tier. A read from there costs
+/// some twenty times what one from the store does, and what it frees keeps half a page more in memory; so it
+/// pays for pages that are wanted less than a fortieth as often as those that come and go. A block of 512
+/// pages that saw none of its own in two turnovers of memory is well below that.
+std::chrono::milliseconds Reclaimer::freezeAge() {
+    const auto now = Clock::now();
+    const auto& pages = pager_.pages();
+    const auto inMemory = pages.count(PageState::resident) + pages.count(PageState::staged);
+    const std::uint64_t evicted = pager_.counters().evictedPages;
+    if (evicted - evictedBefore_ >= inMemory) {
+        lastTurnover_ = now - turnoverBegan_;
+        turnoverBegan_ = now;
+        evictedBefore_ = evicted;
+    }
+    const auto turnover = std::max(lastTurnover_, now - turnoverBegan_);
+    if (turnover > frozen_->age() / 2) return frozen_->age();
+    return std::min(frozen_->age(),
+                    std::max(leastFreezeAge, std::chrono::ceil<std::chrono::milliseconds>(2 * turnover)));
+}
+
+/// Moves the next block that has been cold for long to the file tier.
+bool Reclaimer::freezeNext() {
+    if (frozen_ == nullptr || !frozen_->open() || Clock::now() < freezeAgain_) return false;
+    const auto blocks = pager_.pages().blocks();
+    const auto age = freezeAge();
+    auto pause = Clock::duration(age) / 8;
+    for (std::uint64_t tries = 0; tries < blocks; ++tries) {
+        const auto step = pager_.freeze(frozenHand_, age);
+        if (step == Step::retry) {
+            pause = diskPause;
+            break;
+        }
+        frozenHand_ = (frozenHand_ + 1) % blocks;
+        if (step == Step::done) return true;
+        if (step == Step::full) break;
+    }
+    freezeAgain_ = Clock::now() + pause;
+    return false;
+}
+
+/// The kill switch: the key goes only once nothing needs it any more.
+void Reclaimer::emptyFileTier() {
+    for (BlockNumber block = 0; block < pager_.pages().blocks() && !stop_; ++block)
+        if (pager_.thaw(block) == Step::full) return frozen_->shut("no memory to take its pages back");
+    awaitFrozen();
+    if (pager_.pages().count(PageState::frozen) != 0) {
+        const std::lock_guard lock(mutex_);
+        closeTier_ = changed_;
+        if (closeTier_) return;  // a new limit came first: the rest of it after that
+        return frozen_->shut("not every page could be taken out of it; see the log for the damaged ones");
+    }
+    const auto killed = frozen_->store().killSwitch();
+    frozen_->shut(killed ? std::string(fileTierSwitchedOff) : killed.error().message);
+}
+
+/// Waits until what was wanted from the file tier has come, or there is something else to do.
+void Reclaimer::awaitFrozen() {
+    guest_.wake();
+    frozen_->awaitWanted([&] {
+        const std::lock_guard lock(mutex_);
+        return stop_ || changed_ || guest_.ended();
+    });
+}
+
+}  // namespace thermocline::memory
