@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <csignal>
@@ -16,6 +17,7 @@
 #include "memory/attachment.h"
 #include "memory/manager/protocol.h"
 #include "memory/testing/anatomy.h"
+#include "memory/testing/awaiting.h"
 #include "memory/testing/manager_child.h"
 #include "memory/testing/subject_process.h"
 
@@ -240,6 +242,30 @@ INSTANTIATE_TEST_SUITE_P(
         std::replace(name.begin(), name.end(), '-', '_');
         return name;
     });
+
+/// The block lies beside the staging area then, and must not be taken for one of zeros.
+TEST(Recovery, whatWasMadeAsideForAStreamIsNotTakenForFreshMemory) {
+    for (const bool givenUp : {false, true}) {
+        Vm vm(true, "plain");
+        vm.attach("fresh-filled-ahead:1");
+        ASSERT_TRUE(vm.setLimit(48 * mib));
+        vm.await([](const Status& now) { return now.usedBytes + 4 * mib <= 48 * mib; });
+        ASSERT_EQ(vm.subject().command("start-touch-all"), "ok");
+        ASSERT_EQ(vm.manager().exitCode(), -SIGKILL);
+        if (givenUp) {
+            ASSERT_EQ(vm.subject().command(fmt::format("start-discard 0 {}", pages)), "ok");
+            memory::testing::awaitBlocked(vm.subject().pid(), std::to_string(SYS_madvise));
+        }
+        vm.mustRecover();
+        ASSERT_EQ(vm.subject().command("join-last"), "ok");
+        if (givenUp) {
+            ASSERT_EQ(vm.subject().command("join-last"), "ok");
+        }
+        EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+        vm.detachAndCure();
+        EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+    }
+}
 
 TEST(Recovery, ofARecoveryThatWasKilled) {
     Vm vm(false);
