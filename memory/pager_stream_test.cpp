@@ -143,7 +143,7 @@ TEST_P(PagerStreamGivenUp, whatIsGivenUpJustBeforeThereIsRoomForTheWholeBlockIsZ
 }
 
 TEST_P(PagerStreamGivenUp, whatIsGivenUpWhileTheWholeBlockIsMadeAsideIsZeros) {
-    streamThroughTheFirstBlock();
+    ASSERT_NO_FATAL_FAILURE(streamThroughTheFirstBlock());
     filled_.arm();
     ASSERT_EQ(subject_.command(fmt::format("start-touch {}", streamsNext)), "ok");
     ASSERT_TRUE(filled_.await()) << "the stream's next block did not come whole";

@@ -5,7 +5,6 @@
 // needs to have something else happen just there. For tests; one test at a time, and no engine may run while
 // a stop is made or destroyed. Its members are for the test's own thread.
 
-#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
