@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 /// A policy that failed is called no more, not even to free what it has: that is its own leak, not ours.
+// NOLINTNEXTLINE(bugprone-reserved-identifier,readability-identifier-naming): the sanitizer asks for it
 extern "C" const char* __lsan_default_suppressions() {
     return "leak:scripted.so";
 }
