@@ -17,7 +17,6 @@
 #include <span>
 #include <thread>
 
-#include "memory/json_fields.h"
 #include "memory/process_map.h"
 #include "memory/remote_process.h"
 
@@ -44,8 +43,8 @@ constexpr std::uint64_t threadOffset = 1024;
 constexpr std::uint64_t threadBytes = 256;
 constexpr std::uint64_t scratchBytes = pageBytes + laneCount * stackBytes;
 
-// Behind the control pages: the footprint as JSON, without guest RAM. Within one page, so that a write() is done
-// or not, whenever the manager is killed.
+// Behind the control pages: the footprint as JSON, without guest RAM. Within one page, so that a write() is
+// done or not, whenever the manager is killed.
 constexpr std::uint64_t noteOffset = laneCount * THERMOCLINE_LANE_BYTES;
 constexpr const char* finishedField = "finished";
 
@@ -70,8 +69,7 @@ Result<UniqueFd> agentCode() {
 Result<UniqueFd> controlPages() {
     UniqueFd file(static_cast<int>(syscall(SYS_memfd_create, controlName, MFD_CLOEXEC)));
     if (!file.valid()) return failErrno("memfd_create for the control pages");
-    if (::ftruncate(file.get(), noteOffset + pageBytes) != 0)
-        return failErrno("sizing the control pages");
+    if (::ftruncate(file.get(), noteOffset + pageBytes) != 0) return failErrno("sizing the control pages");
     return file;
 }
 
@@ -126,7 +124,8 @@ struct alignas(cmsghdr) Ancillary : std::array<char, CMSG_SPACE((3 + mostKept) *
 std::vector<int> descriptorsIn(const Ancillary& ancillary) {
     cmsghdr header{};
     std::memcpy(&header, ancillary.data(), sizeof header);
-    if (header.cmsg_type != SCM_RIGHTS || header.cmsg_len <= CMSG_LEN(0) || header.cmsg_len > ancillary.size())
+    if (header.cmsg_type != SCM_RIGHTS || header.cmsg_len <= CMSG_LEN(0) ||
+        header.cmsg_len > ancillary.size())
         return {};
     std::vector<int> descriptors((header.cmsg_len - CMSG_LEN(0)) / sizeof(int));
     std::memcpy(descriptors.data(), ancillary.data() + CMSG_LEN(0), descriptors.size() * sizeof(int));
@@ -330,9 +329,8 @@ Result<void> remove(RemoteProcess& remote, const Footprint& footprint) {
 
 /// Ends agent threads of an attach that came to nothing: they wait in their lanes and know the word.
 void dismissAgents(const UniqueFd& control, const Footprint& footprint) {
-    auto* lanes =
-        static_cast<std::byte*>(::mmap(nullptr, laneCount * THERMOCLINE_LANE_BYTES, PROT_READ | PROT_WRITE,
-                                       MAP_SHARED, control.get(), 0));
+    auto* lanes = static_cast<std::byte*>(::mmap(nullptr, laneCount * THERMOCLINE_LANE_BYTES,
+                                                 PROT_READ | PROT_WRITE, MAP_SHARED, control.get(), 0));
     if (lanes == MAP_FAILED) return;
     for (std::size_t i = 0; i < laneCount; ++i) {
         if (footprint.threads[i] == 0) continue;
@@ -500,8 +498,9 @@ Result<void> undoUnfinished(pid_t pid) {
             return fail(ErrorCode::busy,
                         fmt::format("process {} is attached, and its footprint is not here", pid));
     } catch (const nlohmann::json::exception& exception) {
-        return fail(ErrorCode::systemError, fmt::format("the note of what was put into process {} is damaged: {}",
-                                                        pid, exception.what()));
+        return fail(
+            ErrorCode::systemError,
+            fmt::format("the note of what was put into process {} is damaged: {}", pid, exception.what()));
     }
     const auto started = processStartTime(pid);
     if (footprint.pid != pid || !started || *started != footprint.startTime)
@@ -538,73 +537,6 @@ std::optional<int> findAttachedDescriptor(pid_t pid) {
             return std::stoi(entry->path().filename().string());
     }
     return std::nullopt;
-}
-
-void to_json(nlohmann::json& json, const Footprint& f) {
-    const auto range = [](const VmRange& r) { return nlohmann::json::array({r.start.value, r.bytes}); };
-    json = {{"pid", f.pid},
-            {"mechanism", mechanismName(f.mechanism)},
-            {"start_time", f.startTime},
-            {"guest_uffd", f.guestUffd},
-            {"drop_uffd", f.dropUffd},
-            {"control_fd", f.controlFd},
-            {"kept_fds", f.kept},
-            {"passing_fds", f.passing},
-            {"threads", f.threads},
-            {"code", range(f.code)},
-            {"control", range(f.control)},
-            {"scratch", range(f.scratch)},
-            {"staging", range(f.staging)},
-            {"pause_us", f.pauseMicroseconds},
-            {"guest_ram", nlohmann::json::array()}};
-    for (const auto& r : f.guestRam)
-        json["guest_ram"].push_back(range(r));
-}
-
-void from_json(const nlohmann::json& json, Footprint& f) {
-    const auto range = [](const nlohmann::json& pair) {
-        return VmRange{{readField<std::uint64_t>(pair.at(0))}, readField<std::uint64_t>(pair.at(1))};
-    };
-    readField(json.at("pid"), f.pid);
-    const auto mechanism = mechanismFromName(readField<std::string>(json.at("mechanism")));
-    if (!mechanism)
-        throw nlohmann::json::other_error::create(501, "no such mechanism", &json.at("mechanism"));
-    f.mechanism = *mechanism;
-    readField(json.at("start_time"), f.startTime);
-    readField(json.at("guest_uffd"), f.guestUffd);
-    readField(json.at("drop_uffd"), f.dropUffd);
-    readField(json.at("control_fd"), f.controlFd);
-    // A manager of before there were any has written none.
-    f.kept.clear();
-    for (const auto& fd : json.value("kept_fds", nlohmann::json::array()))
-        f.kept.push_back(readField<int>(fd));
-    f.passing.clear();
-    for (const auto& fd : json.value("passing_fds", nlohmann::json::array()))
-        f.passing.push_back(readField<int>(fd));
-    for (std::size_t i = 0; i < f.threads.size(); ++i)
-        readField(json.at("threads").at(i), f.threads.at(i));
-    f.code = range(json.at("code"));
-    f.control = range(json.at("control"));
-    f.scratch = range(json.at("scratch"));
-    f.staging = range(json.at("staging"));
-    readField(json.at("pause_us"), f.pauseMicroseconds);
-    f.guestRam.clear();
-    for (const auto& r : json.at("guest_ram"))
-        f.guestRam.push_back(range(r));
-}
-
-Result<Footprint> readFootprint(const std::string& path) {
-    const auto text = readProcFile(path);
-    if (!text) return tl::unexpected(text.error());
-    const auto json = nlohmann::json::parse(*text, nullptr, false);
-    if (json.is_discarded()) return fail(ErrorCode::systemError, path + " is damaged");
-    Footprint footprint;
-    try {
-        json.get_to(footprint);
-    } catch (const nlohmann::json::exception& exception) {
-        return fail(ErrorCode::systemError, fmt::format("{} is damaged: {}", path, exception.what()));
-    }
-    return footprint;
 }
 
 }  // namespace thermocline::memory

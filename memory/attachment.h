@@ -11,52 +11,24 @@
 //   5. cure     threads told to leave, ranges unregistered by the manager; then stop again, unmap, close,
 //   resume
 // What was put in is written down in a Footprint, so that any privileged process can cure without the
-// manager: from the first on in the process itself, behind its control pages. Free functions, thread-safe for different processes.
+// manager: from the first on in the process itself, behind its control pages. Free functions, thread-safe for
+// different processes.
 
 #include <sys/types.h>
 
-#include <array>
-#include <chrono>
 #include <cstdint>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "common/error.h"
 #include "common/unique_fd.h"
+#include "memory/footprint.h"
 #include "memory/guest_files.h"
 #include "memory/mechanism.h"
 #include "memory/page.h"
 
 namespace thermocline::memory {
-
-/// One agent thread for the fault path and one for background work: a long batch never keeps a fault waiting.
-inline constexpr std::size_t laneCount = 2;
-
-/// Everything of ours that is inside the VM's process; -1 and empty where there is none (yet).
-struct Footprint {
-    pid_t pid = 0;
-    Mechanism mechanism = Mechanism::move;
-    std::uint64_t startTime = 0;  ///< with the pid: this process and no other (processStartTime)
-    int guestUffd = -1;           ///< guest RAM and staging area are registered with it
-    int dropUffd = -1;            ///< the drop areas are; no events, so that dropping waits for nobody
-    int controlFd = -1;           ///< memfd of the control pages
-    std::vector<int> kept;        ///< what attach() was asked to keep open, in its order
-    std::vector<int> passing;     ///< open only while it is being attached
-    std::array<pid_t, laneCount> threads{};
-    VmRange code;
-    VmRange control;
-    VmRange scratch;  ///< stacks and messages
-    VmRange staging;  ///< whole reservation, see StagingArea
-    std::vector<VmRange> guestRam;
-    std::uint64_t pauseMicroseconds = 0;  ///< how long the main thread was stopped by the attach
-};
-
-void to_json(nlohmann::json& json, const Footprint& footprint);
-void from_json(const nlohmann::json& json, Footprint& footprint);
-/// From a file that has one as JSON. Errors: systemError where it is not there or damaged.
-Result<Footprint> readFootprint(const std::string& path);
 
 /// Addresses inside the staging reservation: the page with number p is staged at page(p); behind the staging
 /// area each lane has a block that dropped pages are moved to, and one where fresh huge pages are made.
@@ -107,10 +79,10 @@ Result<Attachment> attach(pid_t pid, const std::vector<VmRange>& guestRam, std::
 /// From now on undoUnfinished() leaves the process alone: whoever is to cure it has its footprint elsewhere.
 void markFinished(const Attachment& attachment);
 
-/// Takes out again what a manager put in that was killed before markFinished(), as far as it had noted that in
-/// the process: what a single system call made just before may stay, without use or harm. Nothing to do where
-/// nothing was put in. REQUIRES: that manager is dead. Errors: processGone; busy for an attachment that is
-/// finished; as of attach().
+/// Takes out again what a manager put in that was killed before markFinished(), as far as it had noted that
+/// in the process: what a single system call made just before may stay, without use or harm. Nothing to do
+/// where nothing was put in. REQUIRES: that manager is dead. Errors: processGone; busy for an attachment that
+/// is finished; as of attach().
 Result<void> undoUnfinished(pid_t pid);
 
 /// A process that another manager attached, which is dead by now. Needs the privileges that attach() does,

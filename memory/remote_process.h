@@ -56,8 +56,8 @@ class RemoteProcess {
 
   private:
     explicit RemoteProcess(pid_t pid) : pid_(pid) {}
-    /// Out of the instructions that we borrow: where another tracer was killed, the thread may still be on its
-    /// way through them, with what that one asked for.
+    /// Out of the instructions that we borrow: where another tracer was killed, the thread may still be on
+    /// its way through them, with what that one asked for.
     Result<void> letItLeave();
     Result<void> prepare();
     Result<void> findInstructions();

@@ -82,8 +82,9 @@ void pollOnce() {
 class RemoteProcessTest : public ::testing::Test {
   protected:
     void SetUp() override {
-        board = new (::mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0))
-            Board;
+        board =
+            new (::mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0))
+                Board;
         ASSERT_EQ(::pipe2(question.data(), O_CLOEXEC), 0);
     }
     void TearDown() override {
@@ -205,8 +206,9 @@ TEST_P(RemoteProcessKilledAt, aWaitWithATimeoutEndsAsAfterASignal) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Points, RemoteProcessKilledAt,
-                         ::testing::Values("remote-stopped", "remote-armed", "remote-masked", "remote-entered",
-                                           "remote-returned", "remote-unmasked", "remote-restored"),
+                         ::testing::Values("remote-stopped", "remote-armed", "remote-masked",
+                                           "remote-entered", "remote-returned", "remote-unmasked",
+                                           "remote-restored"),
                          [](const auto& instance) {
                              std::string name = instance.param;
                              std::replace(name.begin(), name.end(), '-', '_');

@@ -11,7 +11,8 @@
 namespace thermocline::memory {
 namespace {
 
-// struct rt_sigframe and what it contains, of the kernel: the C library's types of these names have other sizes.
+// struct rt_sigframe and what it contains, of the kernel: the C library's types of these names have other
+// sizes.
 struct Context {
     std::uint64_t r8, r9, r10, r11, r12, r13, r14, r15, di, si, bp, bx, dx, ax, cx, sp, ip, flags;
     std::uint16_t cs, gs, fs, ss;
@@ -75,8 +76,11 @@ std::vector<std::byte> framedState(std::span<const std::byte> state) {
     present &= features;
     std::memcpy(head.data() + legacyBytes, &present, sizeof present);
     const auto bytes = std::min(stateBytes(features), state.size());
-    const Software software{firstMagic, static_cast<std::uint32_t>(bytes + sizeof secondMagic), features,
-                            static_cast<std::uint32_t>(bytes), {}};
+    const Software software{firstMagic,
+                            static_cast<std::uint32_t>(bytes + sizeof secondMagic),
+                            features,
+                            static_cast<std::uint32_t>(bytes),
+                            {}};
     std::memcpy(head.data() + softwareOffset, &software, sizeof software);
 
     std::vector<std::byte> framed(head.begin(), head.end());
@@ -132,7 +136,8 @@ ReturnFrame makeReturnFrame(VmAddress below, const user_regs_struct& registers, 
     }
     ReturnFrame made{{start}, std::vector<std::byte>(below.value - start)};
     std::memcpy(made.bytes.data(), &frame, sizeof frame);
-    std::copy(framed.begin(), framed.end(), made.bytes.begin() + static_cast<std::ptrdiff_t>(stateStart - start));
+    std::copy(framed.begin(), framed.end(),
+              made.bytes.begin() + static_cast<std::ptrdiff_t>(stateStart - start));
     return made;
 }
 

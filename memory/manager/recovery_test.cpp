@@ -162,8 +162,8 @@ TEST_P(KilledWhileAttaching, theVmGoesOnAndCanBeAttached) {
     std::size_t left = 0;
     for (const auto& descriptor : after.descriptors)
         left += before.descriptors.contains(descriptor) ? 0 : 1;
-    const bool betweenCallAndNote = std::string_view(GetParam()) == "remote-entered" ||
-                                    std::string_view(GetParam()) == "remote-returned";
+    const bool betweenCallAndNote =
+        std::string_view(GetParam()) == "remote-entered" || std::string_view(GetParam()) == "remote-returned";
     EXPECT_EQ(left, betweenCallAndNote ? 4U : 0U) << ::testing::PrintToString(after.descriptors);
 }
 
