@@ -119,7 +119,9 @@ Result<void> RemoteProcess::prepare() {
 Result<void> RemoteProcess::makeFrame() {
     std::vector<std::byte> state(mostStateBytes);
     iovec buffer{state.data(), state.size()};
-    if (ptrace(PTRACE_GETREGSET, pid_, NT_X86_XSTATE, &buffer) != 0)
+    // A processor without XSAVE has only what FXSAVE knows.
+    if (ptrace(PTRACE_GETREGSET, pid_, NT_X86_XSTATE, &buffer) != 0 &&
+        ptrace(PTRACE_GETREGSET, pid_, NT_PRFPREG, &buffer) != 0)
         return ptraceError("PTRACE_GETREGSET", pid_);
     state.resize(buffer.iov_len);
     const auto frame =
@@ -146,6 +148,17 @@ RemoteProcess::~RemoteProcess() {
 }
 
 Result<void> RemoteProcess::findInstructions() {
+    // A thread with one may only return where it was called from.
+    const auto status = readProcFile(fmt::format("/proc/{}/status", pid_));
+    if (!status) return tl::unexpected(status.error());
+    const auto features = status->find("\nx86_Thread_features:");
+    if (features != std::string::npos &&
+        status->substr(features + 1, status->find('\n', features + 1) - features - 1).find("shstk") !=
+            std::string::npos)
+        return fail(ErrorCode::notSupported,
+                    fmt::format("process {} has a shadow stack (x86 CET); start it without one "
+                                "(GLIBC_TUNABLES=glibc.cpu.x86_shstk=off)",
+                                pid_));
     const auto text = readProcFile(fmt::format("/proc/{}/maps", pid_));
     if (!text) return tl::unexpected(text.error());
     const auto mappings = parseMappings(*text);

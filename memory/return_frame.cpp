@@ -63,10 +63,10 @@ std::size_t stateBytes(std::uint64_t features) {
     return end;
 }
 
-/// As the kernel would have put it into a frame; empty where it has none of this processor's.
+/// As the kernel would have put it into a frame.
 std::vector<std::byte> framedState(std::span<const std::byte> state) {
     std::array<std::byte, legacyBytes + headerBytes> head{};
-    if (state.size() < head.size()) return {};
+    if (state.size() < head.size()) return {state.begin(), state.end()};  // no magic: FXRSTOR's
     std::copy_n(state.begin(), head.size(), head.begin());
     std::uint64_t features = 0;  // of the processor: the first of the words that are software's
     std::memcpy(&features, head.data() + softwareOffset, sizeof features);

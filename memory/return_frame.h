@@ -27,7 +27,8 @@ struct ReturnFrame {
 
 /// Below `below`, which is what the thread keeps of its stack: to `registers`, as they are in a stop, with a
 /// system call that was interrupted begun again; to the signal mask `mask`; to the floating point state
-/// `state` (NT_X86_XSTATE; empty: that of a new thread). `restorer`: address of rt_sigreturn's caller.
+/// `state` (NT_X86_XSTATE, or NT_PRFPREG; empty: that of a new thread). `restorer`: address of rt_sigreturn's
+/// caller.
 ReturnFrame makeReturnFrame(VmAddress below, const user_regs_struct& registers, std::uint64_t mask,
                             std::span<const std::byte> state, VmAddress restorer);
 
