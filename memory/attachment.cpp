@@ -480,10 +480,13 @@ void markFinished(const Attachment& attachment) {
 }
 
 Result<void> undoUnfinished(pid_t pid) {
-    const auto number = findAttachedDescriptor(pid);
-    if (!number) return {};
     const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
     if (!process.valid()) return fail(ErrorCode::processGone, fmt::format("process {} has ended", pid));
+    // Before it is looked at: a call of the dead one's may not even have begun.
+    const auto remote = RemoteProcess::stop(pid);
+    if (!remote) return tl::unexpected(remote.error());
+    const auto number = findAttachedDescriptor(pid);
+    if (!number) return {};
     const auto control = takeDescriptor(process, *number);
     if (!control) return tl::unexpected(control.error());
     std::string text(pageBytes, '\0');
@@ -507,8 +510,6 @@ Result<void> undoUnfinished(pid_t pid) {
         return fail(ErrorCode::processGone, fmt::format("process {} has ended", footprint.pid));
     const bool received = footprint.controlFd >= 0;
     footprint.controlFd = *number;
-    const auto remote = RemoteProcess::stop(pid);
-    if (!remote) return tl::unexpected(remote.error());
     // The kernel has written down what the last recvmsg() or clone() made, if nobody else has.
     if (!received) {
         Ancillary ancillary;
