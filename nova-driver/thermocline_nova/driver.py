@@ -44,7 +44,6 @@ class ThermoclineDriver(libvirt_driver.LibvirtDriver):
         self._mover = Mover(own.evict_servers, own.evict_interval, CONF.host, NovaApi(CONF), self._notices)
         self._daemon_is_away = False
         self._pressure = Pressure.NONE
-        self._told = None  # the MEMORY_MB that was reported last, while it was ours
 
     def prepare_for_spawn(self, instance):
         """Also refuses a server whose flavor or image asks for what cannot be: InstanceUnacceptable, whose message is the
@@ -106,7 +105,6 @@ class ThermoclineDriver(libvirt_driver.LibvirtDriver):
         provider_tree.remove_traits(nodename, *(traits.ALL - wanted))
         if host is None or not CONF.thermocline.inventory:
             self._capacity.forget()
-            self._told = None
             return
         inventory = provider_tree.data(nodename).inventory
         memory = inventory.get("MEMORY_MB")
@@ -114,10 +112,10 @@ class ThermoclineDriver(libvirt_driver.LibvirtDriver):
             return
         offer = self._capacity.offer(memory["total"], available_mb(), host)
         memory["total"] = offer.total
-        # Placement is asked only where the offer may have come to less than is given out.
-        if offer.pressure != Pressure.NONE or self._told is None or offer.total < self._told:
+        # Nova waits for this when it makes a server: Placement is asked only where less may be offered than is given out.
+        servers_mb = sum(each.memory for each in host.domains.values()) / MIB
+        if offer.pressure != Pressure.NONE or servers_mb > (memory["total"] - memory["reserved"]) * memory["allocation_ratio"]:
             keep(memory, allocated_mb(provider_tree.data(nodename).uuid) or 0, offer.full)
-        self._told = memory["total"]
         provider_tree.update_inventory(nodename, inventory)
         self._tell_pressure(offer)
         if offer.pressure == Pressure.MOVES:
