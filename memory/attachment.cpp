@@ -492,7 +492,7 @@ Result<void> undoUnfinished(pid_t pid) {
     std::string text(pageBytes, '\0');
     if (::pread(control->get(), text.data(), text.size(), noteOffset) != static_cast<ssize_t>(text.size()))
         return fail(ErrorCode::busy, fmt::format("process {} has no note of what was put into it", pid));
-    text.resize(text.find('\0'));
+    text.resize(std::min(text.find('\0'), text.size()));  // whoever runs in the VM's process can write it
     Footprint footprint;
     try {
         const auto json = nlohmann::json::parse(text);

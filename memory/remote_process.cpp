@@ -181,8 +181,8 @@ Result<void> RemoteProcess::findInstructions() {
 
 Result<int> RemoteProcess::wait(bool patient) {
     // No timed waitpid exists. Only the first stop needs one: a thread in uninterruptible I/O may not stop
-    // for long. A step ends by itself, so that may block, and should: a tracer that spins keeps the CPU that
-    // the traced thread is to run on.
+    // for long. A call of ours ends by itself, so that may block, and should: a tracer that spins keeps the
+    // CPU that the traced thread is to run on.
     const auto deadline = std::chrono::steady_clock::now() + stopTimeout;
     for (;;) {
         int status = 0;
