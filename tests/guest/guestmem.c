@@ -213,7 +213,8 @@ static void do_finish(int count, char** word) {
     say(text, (size_t)length);
 }
 
-// tool-page INDEX: guest-physical address of a page that the started program works on.
+// tool-page INDEX: guest-physical address of a page that the started program works on; it stands still until
+// `finish`.
 static void do_tool_page(int count, char** word) {
     (void)count;
     uint64_t physical = tool_page(number(word[1]));

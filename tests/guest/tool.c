@@ -17,6 +17,9 @@
 #include "pattern.h"
 
 static const char* const said = "/tool-output";
+// An entry of the page map: present, and mapped here only. The kernel's page of zeros, which stands for all
+// that was read before it was written, is not.
+static const uint64_t own_page = 1ull << 63 | 1ull << 56;
 static pid_t tool;
 
 struct mapping {
@@ -83,6 +86,7 @@ static void read_said(char* output, size_t size) {
 
 int tool_finish(char* output, size_t size) {
     int status = 0;
+    kill(-tool, SIGCONT);
     while (waitpid(tool, &status, 0) < 0 && errno == EINTR) {
     }
     tool = 0;
@@ -125,7 +129,7 @@ static struct mapping largest_mapping(void) {
     return largest;
 }
 
-uint64_t tool_page(uint64_t index) {
+static uint64_t present_page(uint64_t index) {
     struct mapping mapping = largest_mapping();
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/pagemap", (int)mapping.pid);
@@ -135,10 +139,18 @@ uint64_t tool_page(uint64_t index) {
         uint64_t entry = 0;
         if (pread(pagemap, &entry, sizeof entry, (off_t)(at / PAGE_BYTES * sizeof entry)) != sizeof entry)
             break;
-        if (!(entry >> 63) || index--) continue;
+        if ((entry & own_page) != own_page || index--) continue;
         physical = (entry & ((1ull << 55) - 1)) * PAGE_BYTES;
         break;
     }
     if (pagemap >= 0) close(pagemap);
+    return physical;
+}
+
+uint64_t tool_page(uint64_t index) {
+    if (!tool) return 0;
+    kill(-tool, SIGSTOP);
+    uint64_t physical = present_page(index);
+    if (!physical) kill(-tool, SIGCONT);
     return physical;
 }

@@ -12,12 +12,13 @@
 // errno.
 int tool_start(char** words);
 int tool_running(void);
-// Waits for the program's end; returns its exit code (128 + the signal's number where one ended it). At most
-// `size` - 1 bytes of what it said last, as a terminal would show them (backspaces take away), are in
-// `output`.
+// Waits for the program's end, having let go on what tool_page() stopped; returns its exit code (128 + the
+// signal's number where one ended it). At most `size` - 1 bytes of what it said last, as a terminal would
+// show them (backspaces take away), are in `output`.
 int tool_finish(char* output, size_t size);
 // Ends the program with all that it started, if it runs.
 void tool_kill(void);
-// Guest-physical address of the `index`-th present page of the largest anonymous mapping that any process but
-// this one has; 0 where there is none.
+// Guest-physical address of the `index`-th page that is present and nobody else's of the largest anonymous
+// mapping that any process but this one has; 0 where there is none. Where there is one, the program and all
+// that it started stand still from then on: it cannot end before somebody has used the address.
 uint64_t tool_page(uint64_t index);

@@ -36,7 +36,7 @@ def test_no_bit_is_wrong(thermocline, tool_guest, this_round):
 
 
 def _page_of_the_tester(guest):
-    """Guest-physical address in the middle of what it works on, once it has that much."""
+    """Guest-physical address in the middle of what it works on, once it has that much; it waits there for "finish"."""
 
     def found():
         try:
@@ -47,7 +47,7 @@ def _page_of_the_tester(guest):
     return wait_until("the tester has its memory", found)
 
 
-@pytest.mark.parametrize("tester", [StressNg(32 * MIB, operations=3000, method="zero-one", workers=1),
+@pytest.mark.parametrize("tester", [StressNg(32 * MIB, operations=10_000, method="zero-one", workers=1),
                                     Memtester(16 * MIB, mask=1)], ids=lambda tester: tester.name)
 def test_a_spoilt_byte_is_found(own_guest, tester):
     guest = own_guest("spoilt", tools=True).start()
