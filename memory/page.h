@@ -18,6 +18,10 @@ inline constexpr std::size_t pageBytes = THERMOCLINE_PAGE_BYTES;
 inline constexpr std::size_t pagesPerBlock = std::size_t{THERMOCLINE_WORDS_PER_BLOCK} * 64;
 inline constexpr std::size_t blockBytes = pageBytes * pagesPerBlock;
 
+constexpr std::uint64_t roundUp(std::uint64_t value, std::uint64_t unit) {
+    return (value + unit - 1) / unit * unit;
+}
+
 using PageNumber = std::uint64_t;
 using BlockNumber = std::uint64_t;
 

@@ -70,11 +70,29 @@ Result<std::unique_ptr<RemoteProcess>> RemoteProcess::stop(pid_t pid) {
         return ptraceError("PTRACE_SEIZE", pid);
     process->seized_ = true;
     process->stoppedAt_ = std::chrono::steady_clock::now();
-    if (ptrace(PTRACE_INTERRUPT, pid, nullptr, nullptr) != 0) return ptraceError("PTRACE_INTERRUPT", pid);
-    THERMOCLINE_TRY(process->wait(false));
+    THERMOCLINE_TRY(process->interrupt());
     THERMOCLINE_TRY(process->letItLeave());
     THERMOCLINE_TRY(process->prepare());
     return process;
+}
+
+Result<void> RemoteProcess::interrupt() {
+    const auto deadline = std::chrono::steady_clock::now() + stopTimeout;
+    for (;;) {
+        if (ptrace(PTRACE_INTERRUPT, pid_, nullptr, nullptr) != 0)
+            return ptraceError("PTRACE_INTERRUPT", pid_);
+        const auto status = wait(false);
+        if (!status) return tl::unexpected(status.error());
+        if (*status >> 16 != 0) return {};
+        // On its way to a signal instead, which takes the place of our stop, and would be lost with it.
+        const int signal = WSTOPSIG(*status);
+        if (std::chrono::steady_clock::now() > deadline) {
+            undelivered_ = signal;
+            return fail(ErrorCode::busy,
+                        fmt::format("process {} gets signals without an end; try again", pid_));
+        }
+        if (ptrace(PTRACE_CONT, pid_, nullptr, signal) != 0) return ptraceError("PTRACE_CONT", pid_);
+    }
 }
 
 Result<void> RemoteProcess::letItLeave() {
@@ -95,9 +113,7 @@ Result<void> RemoteProcess::letItLeave() {
         if (ptrace(PTRACE_CONT, pid_, nullptr, nullptr) != 0) return ptraceError("PTRACE_CONT", pid_);
         // clone() begins again for each interruption: it is to get the time for it.
         std::this_thread::sleep_for(std::chrono::microseconds(200));
-        if (ptrace(PTRACE_INTERRUPT, pid_, nullptr, nullptr) != 0)
-            return ptraceError("PTRACE_INTERRUPT", pid_);
-        THERMOCLINE_TRY(wait(false));
+        THERMOCLINE_TRY(interrupt());
     }
 }
 
@@ -144,7 +160,7 @@ RemoteProcess::~RemoteProcess() {
     }
     // Where the thread never stopped (uninterruptible), detaching fails and the kernel does it when our
     // thread ends.
-    ptrace(PTRACE_DETACH, pid_, nullptr, nullptr);
+    ptrace(PTRACE_DETACH, pid_, nullptr, undelivered_);
 }
 
 Result<void> RemoteProcess::findInstructions() {
@@ -208,16 +224,18 @@ Result<int> RemoteProcess::wait(bool patient) {
 }
 
 Result<void> RemoteProcess::runToSystemCall() {
-    // A stop of another kind (group stop) may come first.
+    // Others may come first: SIGSTOP, which no mask holds back and which is passed on, and its group stop.
+    int signal = 0;
     for (int tries = 0; tries < 8; ++tries) {
-        if (ptrace(PTRACE_SYSCALL, pid_, nullptr, nullptr) != 0) return ptraceError("PTRACE_SYSCALL", pid_);
+        if (ptrace(PTRACE_SYSCALL, pid_, nullptr, signal) != 0) return ptraceError("PTRACE_SYSCALL", pid_);
         const auto status = wait(true);
         if (!status) return tl::unexpected(status.error());
         if (WSTOPSIG(*status) == (SIGTRAP | 0x80)) return {};
-        if (*status >> 16 == 0)
-            return fail(ErrorCode::systemError,
-                        fmt::format("process {} stopped with signal {} instead of at a system call", pid_,
-                                    WSTOPSIG(*status)));
+        signal = *status >> 16 == 0 ? WSTOPSIG(*status) : 0;
+        if (signal != 0 && signal != SIGSTOP)
+            return fail(
+                ErrorCode::systemError,
+                fmt::format("process {} stopped with signal {} instead of at a system call", pid_, signal));
     }
     return fail(ErrorCode::systemError, fmt::format("process {} did not get to a system call", pid_));
 }

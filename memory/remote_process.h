@@ -4,7 +4,8 @@
 // A stopped thread of another process, in which single system calls can be made on its behalf (ptrace). The
 // other threads of the process run on. Life cycle, after criu's compel: stop -> prepare (save registers and
 // signal mask, block every signal) -> calls -> cure (restore both) -> resume. Everything is restored when the
-// object ends. Linux binds ptrace to the calling thread: make, use and destroy an object on one thread.
+// object ends, and no signal is lost: what comes meanwhile is delivered before or after. Linux binds ptrace
+// to the calling thread: make, use and destroy an object on one thread.
 //
 // Also when this process is killed, at whatever instruction: the thread then goes on by itself behind the
 // system call that it makes, and a frame on its stack takes it back to where it was (memory/return_frame.h).
@@ -56,6 +57,8 @@ class RemoteProcess {
 
   private:
     explicit RemoteProcess(pid_t pid) : pid_(pid) {}
+    /// Stops the thread. What signals come first are delivered.
+    Result<void> interrupt();
     /// Out of the instructions that we borrow: where another tracer was killed, the thread may still be on
     /// its way through them, with what that one asked for.
     Result<void> letItLeave();
@@ -72,6 +75,7 @@ class RemoteProcess {
     pid_t pid_;
     bool seized_ = false;
     bool saved_ = false;
+    int undelivered_ = 0;           ///< signal that goes on with the thread
     VmAddress syscallInstruction_;  ///< with a `ret` behind it
     VmAddress restorer_;            ///< rt_sigreturn, of the C library
     VmAddress frame_;

@@ -19,6 +19,7 @@
 #include <chrono>
 #include <csignal>
 #include <functional>
+#include <thread>
 
 #include "memory/sequence_point.h"
 
@@ -99,7 +100,8 @@ class RemoteProcessTest : public ::testing::Test {
     void trace(void (*work)()) {
         traced_ = ::fork();
         if (traced_ != 0) return;
-        ::signal(SIGUSR1, [](int) { ++board->signals; });
+        for (const int signal : {SIGUSR1, SIGRTMIN})
+            ::signal(signal, [](int) { ++board->signals; });
         for (;;)
             work();
     }
@@ -152,6 +154,54 @@ TEST_F(RemoteProcessTest, makesSystemCallsAndLeavesNoTrace) {
     EXPECT_EQ(status, 0);
     const auto before = board->rounds.load();
     ASSERT_TRUE(await([&] { return board->rounds > before + 100; }));
+    EXPECT_FALSE(board->wrong);
+}
+
+TEST_F(RemoteProcessTest, losesNoSignalThatArrivesWhileItStops) {
+    trace(keepRegisters);
+    ASSERT_TRUE(await([] { return board->rounds > 0; }));
+    std::atomic<bool> enough{false};
+    std::uint64_t sent = 0;
+    std::thread sender([&] {
+        while (!enough) {
+            if (::sigqueue(traced_, SIGRTMIN, {}) == 0)  // counts each, unlike those below SIGRTMIN
+                ++sent;
+            else
+                ::sched_yield();
+        }
+    });
+    const int status = inAProcess([&] {
+        for (int i = 0; i < 300; ++i) {
+            auto remote = RemoteProcess::stop(traced_);
+            if (!remote || !(*remote)->call("getpid", SYS_getpid, {})) return false;
+        }
+        return true;
+    });
+    enough = true;
+    sender.join();
+    EXPECT_EQ(status, 0);
+    EXPECT_TRUE(await([&] { return board->signals >= sent; })) << board->signals << " of " << sent;
+    EXPECT_EQ(board->signals, sent);
+    EXPECT_FALSE(board->wrong);
+}
+
+TEST_F(RemoteProcessTest, standsStillAfterwardsWhereSomebodyStoppedItMeanwhile) {
+    trace(keepRegisters);
+    ASSERT_TRUE(await([] { return board->rounds > 0; }));
+    const int status = inAProcess([&] {
+        auto remote = RemoteProcess::stop(traced_);
+        if (!remote || ::kill(traced_, SIGSTOP) != 0) return false;
+        for (int i = 0; i < 3; ++i)
+            if (!(*remote)->call("getpid", SYS_getpid, {})) return false;
+        return true;
+    });
+    EXPECT_EQ(status, 0);
+    int state = 0;
+    ASSERT_EQ(::waitpid(traced_, &state, WUNTRACED), traced_);
+    EXPECT_TRUE(WIFSTOPPED(state)) << state;
+    ASSERT_EQ(::kill(traced_, SIGCONT), 0);
+    const auto before = board->rounds.load();
+    ASSERT_TRUE(await([&] { return board->rounds > before + 2; }));
     EXPECT_FALSE(board->wrong);
 }
 

@@ -293,8 +293,9 @@ extern "C" const char* __asan_default_options() {
 int main(int argc, char** argv) {
     using namespace thermocline::manager;
 #ifdef THERMOCLINE_KILL_POINTS
-    // Not who clears up after it.
-    if (argc > 1 && std::string_view(argv[1]) == "run") thermocline::memory::testing::killWhereToldTo();
+    // Who is to be killed, and who clears up after it, are told apart.
+    thermocline::memory::testing::killWhereToldTo(
+        argc > 1 && std::string_view(argv[1]) == "run" ? "THERMOCLINE_KILL_AT" : "THERMOCLINE_KILL_CURE_AT");
 #endif
     spdlog::set_default_logger(spdlog::stderr_color_mt("thermocline-manager"));
     Arguments arguments;

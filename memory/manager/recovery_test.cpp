@@ -15,7 +15,7 @@
 #include <random>
 
 #include "memory/attachment.h"
-#include "memory/manager/protocol.h"
+#include "memory/manager/testing_vm.h"
 #include "memory/testing/anatomy.h"
 #include "memory/testing/awaiting.h"
 #include "memory/testing/manager_child.h"
@@ -26,155 +26,10 @@ namespace {
 
 using memory::testing::Anatomy;
 using memory::testing::ManagerChild;
-using memory::testing::SubjectProcess;
-constexpr std::uint64_t mib = 1U << 20;
-constexpr std::uint64_t ramMib = 64;
-constexpr std::uint64_t pages = ramMib * mib / 4096;
-
-/// A VM, its manager, and the one after that.
-class Vm {
-  public:
-    explicit Vm(bool huge, const std::string& fill = "mixed")
-        : subject_(ramMib * mib, huge, {"-m", std::to_string(ramMib)}) {
-        EXPECT_EQ(subject_.command("fill 1 " + fill), "ok");
-    }
-    /// For all managers from now on; beside the tests, so on a disk.
-    void useFileTier() {
-        options_ = {"--file-tier-dir", std::filesystem::current_path(), "--file-tier-age", "0"};
-    }
-    void useNoFileTier() { options_.clear(); }
-    void attach(const std::string& killAt = {}) {
-        const auto ready = start(killAt, {});
-        ASSERT_TRUE(ready.is_object() && ready.at("ok").get<bool>()) << ready;
-        manager_.connect();
-    }
-    /// False where it was attached before the point was passed so often.
-    bool attachKilled(const std::string& killAt) {
-        const auto ready = start(killAt, {});
-        if (ready.is_null()) {
-            EXPECT_EQ(manager_.exitCode(), -SIGKILL);
-            return true;
-        }
-        EXPECT_TRUE(ready.at("ok").get<bool>()) << ready;
-        manager_.connect();
-        return false;
-    }
-    /// The ready line.
-    nlohmann::json recover(const std::string& killAt = {}) { return start(killAt, {"--recover"}); }
-    void mustRecover(const std::string& killAt = {}) {
-        const auto ready = recover(killAt);
-        ASSERT_TRUE(ready.is_object() && ready.at("ok").get<bool>()) << ready;
-        manager_.connect();
-    }
-    /// False where the manager is dead.
-    bool setLimit(std::uint64_t bytes) {
-        const auto answer =
-            manager_.tryCall({{"id", 1}, {"method", "set-limit"}, {"params", {{"limit_bytes", bytes}}}});
-        return !answer.is_null();
-    }
-    std::optional<Status> status() {
-        const auto answer = manager_.tryCall({{"id", 1}, {"method", "status"}});
-        if (answer.is_null()) return std::nullopt;
-        return answer.at("result").get<Status>();
-    }
-    template <typename Predicate>
-    Status await(Predicate&& wanted) {
-        for (;;) {
-            const auto now = status();
-            if (!now) throw std::runtime_error("the manager died");
-            if (wanted(*now)) return *now;
-        }
-    }
-    /// Limits of all sizes, until the manager dies where it was told to. False where it does not.
-    bool changeLimitsUntilItDies() {
-        std::mt19937_64 random(7);
-        for (int i = 0; i < 400; ++i) {
-            const std::array<std::uint64_t, 5> limits{0, 48 * mib, 24 * mib, 40 * mib, 32 * mib};
-            if (!setLimit(limits.at(random() % limits.size()))) return true;
-            for (unsigned n = 0; n < 20 + random() % 60; ++n) {
-                if (!status()) return true;
-                ::poll(nullptr, 0, 1);  // the guest is to do something under this limit
-            }
-        }
-        return false;
-    }
-    void kill() {
-        manager_.signal(SIGKILL);
-        EXPECT_EQ(manager_.exitCode(), -SIGKILL);
-    }
-    void detachAndCure() {
-        const auto answer = manager_.call({{"id", 2}, {"method", "detach"}});
-        EXPECT_EQ(answer.at("result").at("state"), "detached") << answer;
-        EXPECT_EQ(manager_.exitCode(), 0);
-        cure();
-    }
-    void cure() {
-        EXPECT_EQ(ManagerChild::run(
-                      {"cure", "--pid", std::to_string(subject_.pid()), "--state-dir", manager_.directory()}),
-                  0);
-        EXPECT_TRUE(std::filesystem::is_empty(manager_.directory()));
-    }
-    SubjectProcess& subject() { return subject_; }
-    ManagerChild& manager() { return manager_; }
-
-  private:
-    nlohmann::json start(const std::string& killAt, const std::vector<std::string>& more) {
-        if (!killAt.empty()) ::setenv("THERMOCLINE_KILL_AT", killAt.c_str(), 1);
-        auto arguments = options_;
-        arguments.insert(arguments.end(), more.begin(), more.end());
-        auto ready = manager_.start(subject_.pid(), arguments);
-        ::unsetenv("THERMOCLINE_KILL_AT");
-        return ready;
-    }
-
-    SubjectProcess subject_;
-    ManagerChild manager_{true};
-    std::vector<std::string> options_;
-};
-
-/// By the tracer's death at each of the steps that are taken in the process; the VM runs meanwhile.
-class KilledWhileAttaching : public ::testing::TestWithParam<const char*> {};
-
-TEST_P(KilledWhileAttaching, theVmGoesOnAndCanBeAttached) {
-    Vm vm(false);
-    const Anatomy before(vm.subject().pid());
-    ASSERT_EQ(vm.subject().command("hammer 3"), "ok");
-    int passes = 0;
-    for (bool killed = true; killed; ++passes) {
-        killed = vm.attachKilled(fmt::format("{}:{}", GetParam(), passes + 1));
-        if (!killed) break;
-        ASSERT_EQ(vm.subject().command("await-more 50"), "ok");
-        vm.cure();
-        ASSERT_FALSE(memory::findAttachedDescriptor(vm.subject().pid()));
-        ASSERT_EQ(vm.subject().command("await-more 50"), "ok");
-    }
-    EXPECT_GE(passes, 1);
-    // The last one was not killed.
-    ASSERT_TRUE(vm.setLimit(40 * mib));
-    vm.await([](const Status& now) { return now.usedBytes <= 40 * mib && now.coldBytes > 0; });
-    ASSERT_EQ(vm.subject().command("await-more 2000"), "ok");
-    EXPECT_EQ(vm.subject().command("stop").substr(0, 3), "ok ");
-    EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
-    vm.detachAndCure();
-    const Anatomy after(vm.subject().pid());
-    EXPECT_EQ(before.threads, after.threads);
-    // A socket pair, and two userfaultfds, of which nobody has noted yet that they were made.
-    std::size_t left = 0;
-    for (const auto& descriptor : after.descriptors)
-        left += before.descriptors.contains(descriptor) ? 0 : 1;
-    const bool betweenCallAndNote =
-        std::string_view(GetParam()) == "remote-entered" || std::string_view(GetParam()) == "remote-returned";
-    EXPECT_EQ(left, betweenCallAndNote ? 4U : 0U) << ::testing::PrintToString(after.descriptors);
-}
-
-INSTANTIATE_TEST_SUITE_P(Points, KilledWhileAttaching,
-                         ::testing::Values("remote-stopped", "remote-masked", "remote-entered",
-                                           "remote-returned", "remote-unmasked", "attachment-recorded"),
-                         [](const auto& instance) {
-                             std::string name = instance.param;
-                             std::replace(name.begin(), name.end(), '-', '_');
-                             return name;
-                         });
+using testing::mib;
+using testing::pages;
+using testing::ramMib;
+using testing::Vm;
 
 struct Point {
     const char* name;

@@ -17,9 +17,9 @@ namespace thermocline::memory::testing {
 inline std::string killPoint;
 inline std::atomic<long> passesLeft{0};
 
-/// As the environment says: THERMOCLINE_KILL_AT=POINT:N, at the Nth time that POINT is passed.
-inline void killWhereToldTo() {
-    const char* told = std::getenv("THERMOCLINE_KILL_AT");
+/// As the environment says: `variable`=POINT:N, at the Nth time that POINT is passed.
+inline void killWhereToldTo(const char* variable) {
+    const char* told = std::getenv(variable);
     if (told == nullptr) return;
     const char* colon = std::strchr(told, ':');
     killPoint = colon == nullptr ? told : std::string(told, colon);

@@ -32,6 +32,10 @@ pid_t spawn(const std::string& executable, std::vector<std::string> arguments) {
     return pid;
 }
 
+const char* executable(bool toKill) {
+    return toKill ? THERMOCLINE_MANAGER_TO_KILL : THERMOCLINE_MANAGER;
+}
+
 int await(pid_t pid) {
     int status = 0;
     if (::waitpid(pid, &status, 0) != pid) throw std::runtime_error("waitpid");
@@ -40,8 +44,7 @@ int await(pid_t pid) {
 
 }  // namespace
 
-ManagerChild::ManagerChild(bool toKill)
-    : executable_(toKill ? THERMOCLINE_MANAGER_TO_KILL : THERMOCLINE_MANAGER) {
+ManagerChild::ManagerChild(bool toKill) : executable_(executable(toKill)) {
     char path[] = "/dev/shm/thermocline-test-XXXXXX";
     directory_ = ::mkdtemp(path);
 }
@@ -54,8 +57,8 @@ ManagerChild::~ManagerChild() {
     std::filesystem::remove_all(directory_);
 }
 
-int ManagerChild::run(const std::vector<std::string>& arguments) {
-    return await(spawn(THERMOCLINE_MANAGER, arguments));
+int ManagerChild::run(const std::vector<std::string>& arguments, bool toKill) {
+    return await(spawn(executable(toKill), arguments));
 }
 
 nlohmann::json ManagerChild::start(pid_t vm, const std::vector<std::string>& more) {

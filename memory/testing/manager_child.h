@@ -24,8 +24,8 @@ class ManagerChild {
     ManagerChild& operator=(const ManagerChild&) = delete;
 
     /// Runs the executable with these arguments to its end; its exit code (negative: the signal that ended
-    /// it).
-    static int run(const std::vector<std::string>& arguments);
+    /// it). `toKill` as of the constructor.
+    static int run(const std::vector<std::string>& arguments, bool toKill = false);
 
     /// `thermocline-manager run` on process `vm`; returns its ready line, null where it died before that.
     nlohmann::json start(pid_t vm, const std::vector<std::string>& more = {});
