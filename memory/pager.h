@@ -180,9 +180,14 @@ class Pager {
     };
     /// Makes the staged pages of `block` cold.
     Step evict(BlockNumber block, Algorithm algorithm, Poor poor = Poor::moveBack);
-    /// Moves the cold pages of `block` to the file tier, if nothing of the block was wanted for `age`.
+    /// For how long nothing of a block must have been wanted for it to be frozen.
+    struct FreezeAge {
+        std::chrono::milliseconds scattered;  ///< a block whose pages are wanted one by one
+        std::chrono::milliseconds streamed;   ///< one that a stream wanted as a whole
+    };
+    /// Moves the cold pages of `block` to the file tier, if nothing of the block was wanted for long.
     /// REQUIRES, as all that follows until restoreFrozen: a file tier.
-    Step freeze(BlockNumber block, std::chrono::milliseconds age);
+    Step freeze(BlockNumber block, FreezeAge ages);
     /// Moves the frozen pages of `block` to the store; those that do not compress are wanted in guest RAM.
     Step thaw(BlockNumber block);
     /// Keeps the file tier in order; true where it wants pages back in guest RAM.
@@ -231,6 +236,7 @@ class Pager {
     struct Block {
         bool stagedWhole = false;     ///< one huge page in the staging area, all 512 pages staged
         bool streamed = false;        ///< brought or passed by a sequential stream, not evicted since
+        bool wasStreamed = false;     ///< when it was last evicted
         bool loose = false;           ///< has pages in LZ4
         bool wasHuge = false;         ///< has been seen as one huge page since it was last made one
         Heat heat;                    ///< of the block as a huge page

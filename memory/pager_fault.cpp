@@ -264,7 +264,8 @@ bool Pager::mayComeWhole(VmAddress address) {
 
 bool Pager::takeStreamed(BlockNumber block) {
     const PriorityMutex::Patient lock(shard(block));
-    return std::exchange(blocks_[block].streamed, false);
+    auto& state = blocks_[block];
+    return state.wasStreamed = std::exchange(state.streamed, false);
 }
 
 bool Pager::prefetchBlock(VmAddress address) {

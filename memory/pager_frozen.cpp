@@ -109,7 +109,7 @@ std::uint32_t Pager::deciseconds() {
     return static_cast<std::uint32_t>(now.tv_sec * 10 + now.tv_nsec / 100'000'000);
 }
 
-Step Pager::freeze(BlockNumber block, std::chrono::milliseconds age) {
+Step Pager::freeze(BlockNumber block, FreezeAge ages) {
     auto& worker = backgroundWorker_;
     const auto first = firstPageOf(block);
     auto result = Step::nothing;
@@ -117,6 +117,7 @@ Step Pager::freeze(BlockNumber block, std::chrono::milliseconds age) {
         std::array<PageEntry, chunkPages> before;
         {
             const PriorityMutex::Patient lock(shard(block));
+            const auto age = blocks_[block].wasStreamed ? ages.streamed : ages.scattered;
             if (deciseconds() - blocks_[block].wanted < static_cast<std::uint32_t>(age.count() / 100))
                 return result;
             for (std::size_t i = 0; i < chunkPages; ++i) {

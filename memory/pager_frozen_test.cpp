@@ -161,12 +161,38 @@ TEST_F(PagerFrozen, whatCannotBeWrittenComesBackIntoTheStore) {
     rig_->stageAll();
     ASSERT_EQ(rig_->evictAll(), pages);
     for (BlockNumber block = 0; block < rig_->pager().pages().blocks(); ++block)
-        (void)rig_->pager().freeze(block, std::chrono::milliseconds(0));
+        (void)rig_->pager().freeze(block, {});
     ASSERT_GT(frozen(), 0U);
     (void)rig_->frozen().store().flush();
     while (frozen() > 0)
         rig_->pager().tendFrozen();
     EXPECT_EQ(rig_->pager().pages().count(PageState::cold), pages);
+    rig_->startFaultHandler();
+    EXPECT_EQ(subject_.command("verify"), "ok 2048");
+}
+
+TEST_F(PagerFrozen, whatAStreamWantsAsAWholeGoesOnlyWhenItHasNotComeForLong) {
+    using std::chrono_literals::operator""h;
+    ASSERT_EQ(subject_.command("fill 1 plain"), "ok");
+    rig_.emplace(subject_, takesAtOnce());
+    rig_->registerGuest();
+    auto& pager = rig_->pager();
+    for (const BlockNumber block : {0, 1}) {
+        ASSERT_EQ(pager.stage(block, block == 0 ? Pager::HotBlocks::passed : Pager::HotBlocks::take),
+                  Step::done);
+        EXPECT_EQ(pager.takeStreamed(block), block == 0);
+        ASSERT_EQ(pager.evict(block, Algorithm::lz4, Pager::Poor::store), Step::done);
+    }
+    const auto frozenOf = [&](BlockNumber block) {
+        return pager.pages().pagesIn(block, PageState::frozen).count();
+    };
+    EXPECT_EQ(pager.freeze(0, {.scattered = 0h, .streamed = 1h}), Step::nothing);
+    EXPECT_EQ(pager.freeze(1, {.scattered = 1h, .streamed = 0h}), Step::nothing);
+    EXPECT_EQ(frozenOf(0) + frozenOf(1), 0U);
+    while (frozenOf(0) < pagesPerBlock)  // the disk is behind now and then
+        ASSERT_NE(pager.freeze(0, {.scattered = 1h, .streamed = 0h}), Step::nothing);
+    while (frozenOf(1) < pagesPerBlock)
+        ASSERT_NE(pager.freeze(1, {.scattered = 0h, .streamed = 1h}), Step::nothing);
     rig_->startFaultHandler();
     EXPECT_EQ(subject_.command("verify"), "ok 2048");
 }

@@ -114,7 +114,7 @@ class Reclaimer {
     void bringBackAdvised();
     void unstage();
     // reclaimer_frozen.cpp
-    std::chrono::milliseconds freezeAge();
+    Pager::FreezeAge freezeAge();
     bool freezeNext();
     void emptyFileTier();
     void awaitFrozen();

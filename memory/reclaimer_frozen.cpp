@@ -30,8 +30,9 @@ void Reclaimer::closeFileTier() {
 /// How long nothing of a block must have been wanted for it to go to the file tier. A read from there costs
 /// some twenty times what one from the store does, and what it frees keeps half a page more in memory; so it
 /// pays for pages that are wanted less than a fortieth as often as those that come and go. A block of 512
-/// pages that saw none of its own in two turnovers of memory is well below that.
-std::chrono::milliseconds Reclaimer::freezeAge() {
+/// pages that saw none of its own in two turnovers of memory is well below that; where a stream wants them
+/// all at once, only one that saw none in forty.
+Pager::FreezeAge Reclaimer::freezeAge() {
     const auto now = Clock::now();
     const auto& pages = pager_.pages();
     const auto inMemory = pages.count(PageState::resident) + pages.count(PageState::staged);
@@ -42,9 +43,13 @@ std::chrono::milliseconds Reclaimer::freezeAge() {
         evictedBefore_ = evicted;
     }
     const auto turnover = std::max(lastTurnover_, now - turnoverBegan_);
-    if (turnover > frozen_->age() / 2) return frozen_->age();
-    return std::min(frozen_->age(),
-                    std::max(leastFreezeAge, std::chrono::ceil<std::chrono::milliseconds>(2 * turnover)));
+    const auto turnovers = [&](int count) {
+        const auto most = frozen_->age();
+        if (turnover > most / count) return most;
+        return std::min(
+            most, std::max(leastFreezeAge, std::chrono::ceil<std::chrono::milliseconds>(count * turnover)));
+    };
+    return {turnovers(2), turnovers(40)};
 }
 
 /// Moves the next block that has been cold for long to the file tier.
@@ -52,7 +57,7 @@ bool Reclaimer::freezeNext() {
     if (frozen_ == nullptr || !frozen_->open() || Clock::now() < freezeAgain_) return false;
     const auto blocks = pager_.pages().blocks();
     const auto age = freezeAge();
-    auto pause = Clock::duration(age) / 8;
+    auto pause = Clock::duration(age.scattered) / 8;
     for (std::uint64_t tries = 0; tries < blocks; ++tries) {
         const auto step = pager_.freeze(frozenHand_, age);
         if (step == Step::retry) {

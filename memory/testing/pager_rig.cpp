@@ -118,7 +118,7 @@ std::uint64_t PagerRig::evictAll() {
 }
 
 std::uint64_t PagerRig::freezeAll() {
-    eachBlock([&](BlockNumber block) { return pager_->freeze(block, frozen_->age()); });
+    eachBlock([&](BlockNumber block) { return pager_->freeze(block, {frozen_->age(), frozen_->age()}); });
     return pages_->count(PageState::frozen);
 }
 
