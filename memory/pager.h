@@ -188,6 +188,8 @@ class Pager {
     /// Moves the cold pages of `block` to the file tier, if nothing of the block was wanted for long.
     /// REQUIRES, as all that follows until restoreFrozen: a file tier.
     Step freeze(BlockNumber block, FreezeAge ages);
+    /// Has the guest waited for nothing of `block` for so long?
+    [[nodiscard]] bool quiet(BlockNumber block, std::chrono::milliseconds age);
     /// Moves the frozen pages of `block` to the store; those that do not compress are wanted in guest RAM.
     Step thaw(BlockNumber block);
     /// Keeps the file tier in order; true where it wants pages back in guest RAM.
@@ -243,8 +245,9 @@ class Pager {
         std::uint32_t evicted = 0;    ///< when its pages last went to the store, in evictions
         std::uint32_t foundPoor = 0;  ///< when a page of it last turned out not to compress, likewise
         std::uint32_t wanted = 0;     ///< when a page of it last came back or was evicted, in deciseconds()
-        BlockMask leftover;           ///< copies in the staging area that nobody needs any more
-        BlockMask dropping;           ///< copied aside or to be unmapped, and not gone from guest RAM yet
+        std::uint32_t faulted = deciseconds();  ///< when the guest last waited for a page of it, likewise
+        BlockMask leftover;                     ///< copies in the staging area that nobody needs any more
+        BlockMask dropping;  ///< copied aside or to be unmapped, and not gone from guest RAM yet
     };
     /// What each of the two threads works with.
     struct Worker {

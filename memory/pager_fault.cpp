@@ -63,6 +63,7 @@ Served Pager::serve(VmAddress address, bool write, bool roomForHuge) {
         putOff_.store(true, std::memory_order_relaxed);
         return Served::retry;
     }
+    if (frozen_ != nullptr) blocks_[block].faulted = deciseconds();
     const auto entry = pages_.get(*number);
     switch (entry.state()) {
         case PageState::absent:

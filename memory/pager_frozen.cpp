@@ -109,6 +109,11 @@ std::uint32_t Pager::deciseconds() {
     return static_cast<std::uint32_t>(now.tv_sec * 10 + now.tv_nsec / 100'000'000);
 }
 
+bool Pager::quiet(BlockNumber block, std::chrono::milliseconds age) {
+    const PriorityMutex::Patient lock(shard(block));
+    return deciseconds() - blocks_[block].faulted >= static_cast<std::uint32_t>(age.count() / 100);
+}
+
 Step Pager::freeze(BlockNumber block, FreezeAge ages) {
     auto& worker = backgroundWorker_;
     const auto first = firstPageOf(block);

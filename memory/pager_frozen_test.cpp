@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
+#include <thread>
 
 #include "memory/testing/pager_rig.h"
 #include "memory/testing/subject_process.h"
@@ -193,6 +194,22 @@ TEST_F(PagerFrozen, whatAStreamWantsAsAWholeGoesOnlyWhenItHasNotComeForLong) {
         ASSERT_NE(pager.freeze(0, {.scattered = 1h, .streamed = 0h}), Step::nothing);
     while (frozenOf(1) < pagesPerBlock)
         ASSERT_NE(pager.freeze(1, {.scattered = 0h, .streamed = 1h}), Step::nothing);
+    rig_->startFaultHandler();
+    EXPECT_EQ(subject_.command("verify"), "ok 2048");
+}
+
+TEST_F(PagerFrozen, aBlockIsQuietUntilTheGuestWaitsForAPageOfIt) {
+    using std::chrono_literals::operator""h;
+    using std::chrono_literals::operator""ms;
+    freeze();
+    EXPECT_TRUE(rig_->pager().quiet(0, 0ms));
+    EXPECT_FALSE(rig_->pager().quiet(0, 1h));  // nothing is known of before the attach
+    while (!rig_->pager().quiet(0, 200ms) || !rig_->pager().quiet(1, 200ms))
+        std::this_thread::yield();
+    ASSERT_EQ(fault(pagesPerBlock), Served::reading);
+    EXPECT_TRUE(rig_->pager().quiet(0, 200ms));
+    EXPECT_FALSE(rig_->pager().quiet(1, 200ms));
+    EXPECT_TRUE(finishReads().empty());
     rig_->startFaultHandler();
     EXPECT_EQ(subject_.command("verify"), "ok 2048");
 }

@@ -110,6 +110,7 @@ class Reclaimer {
     [[nodiscard]] Algorithm algorithm(bool passed) const;
     Step evict(BlockNumber block, Algorithm algorithm, Pager::Poor poor);
     bool evictOldest();
+    bool mayFreezePoor(const ClockChoice::Staged& oldest);
     bool evictAdvised();
     void bringBackAdvised();
     void unstage();

@@ -106,18 +106,22 @@ Step Reclaimer::evict(BlockNumber block, Algorithm algorithm, Pager::Poor poor) 
     return step;
 }
 
+/// What does not compress goes to a disk if it is not wanted, as nothing beside it is, or if there is nothing
+/// else to take. Cold memory of that kind would stay for good, and the hot set come and go instead.
+bool Reclaimer::mayFreezePoor(const ClockChoice::Staged& oldest) {
+    return inVain_ >= blocksInVain ||
+           Clock::now() - oldest.since >=
+               std::min<Clock::duration>(frozen_->age(), ProactivePolicy::probation) ||
+           pager_.quiet(oldest.block, freezeAge().scattered);
+}
+
 /// Evicts the block that has been staged longest; true where that freed memory.
 bool Reclaimer::evictOldest() {
     keepOffTheFaultsCpu();
     while (!stop_ && !outOfPatience()) {
         const auto oldest = clock_.takeOldest();
         if (!oldest) return false;
-        // What does not compress goes to a disk only if it is not wanted, or if there is nothing else to
-        // take.
-        const bool freeze =
-            frozen_ != nullptr && (inVain_ >= blocksInVain ||
-                                   Clock::now() - oldest->since >=
-                                       std::min<Clock::duration>(frozen_->age(), ProactivePolicy::probation));
+        const bool freeze = frozen_ != nullptr && mayFreezePoor(*oldest);
         const bool whole = pager_.takeStreamed(oldest->block);
         switch (evict(oldest->block, algorithm(whole || oldest->passed),
                       freeze  ? Pager::Poor::freeze

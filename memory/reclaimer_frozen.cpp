@@ -29,9 +29,9 @@ void Reclaimer::closeFileTier() {
 
 /// How long nothing of a block must have been wanted for it to go to the file tier. A read from there costs
 /// some twenty times what one from the store does, and what it frees keeps half a page more in memory; so it
-/// pays for pages that are wanted less than a fortieth as often as those that come and go. A block of 512
-/// pages that saw none of its own in two turnovers of memory is well below that; where a stream wants them
-/// all at once, only one that saw none in forty.
+/// pays for pages that are wanted less than a fortieth as often as those that come and go, once in a turnover
+/// of memory. Of a block's 512 pages that are wanted at random, each is by far, if none was in half a
+/// turnover; where a stream wants them all at once, only if none was in forty.
 Pager::FreezeAge Reclaimer::freezeAge() {
     const auto now = Clock::now();
     const auto& pages = pager_.pages();
@@ -43,13 +43,12 @@ Pager::FreezeAge Reclaimer::freezeAge() {
         evictedBefore_ = evicted;
     }
     const auto turnover = std::max(lastTurnover_, now - turnoverBegan_);
-    const auto turnovers = [&](int count) {
-        const auto most = frozen_->age();
-        if (turnover > most / count) return most;
-        return std::min(
-            most, std::max(leastFreezeAge, std::chrono::ceil<std::chrono::milliseconds>(count * turnover)));
+    const auto most = frozen_->age();
+    const auto half = std::min(most, std::chrono::ceil<std::chrono::milliseconds>(turnover / 2));
+    const auto within = [&](std::chrono::milliseconds age) {
+        return std::min(most, std::max(leastFreezeAge, age));
     };
-    return {turnovers(2), turnovers(40)};
+    return {within(half), within(80 * half)};
 }
 
 /// Moves the next block that has been cold for long to the file tier.
