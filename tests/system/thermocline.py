@@ -35,17 +35,13 @@ class Thermocline:
         return self
 
     def __exit__(self, *exception):
-        self._say(self.daemon.log_tail(60))
-        try:
+        with self._stack:  # whatever goes wrong on the way, bus and daemon end
+            self._stack.callback(self._close_client)
+            self._say(self.daemon.log_tail(60))
             self._detach_all()
-        finally:
-            if self.client is not None:
-                self.client.close()
-            self._stack.__exit__(*exception)
 
     def start(self, wait_for_libvirt=True):
-        if self.client is not None:
-            self.client.close()
+        self._close_client()
         self.client = self.daemon.start()
         if wait_for_libvirt:
             self.client.wait_for_manager_property("HypervisorState", "connected")
@@ -70,9 +66,14 @@ class Thermocline:
     def domain_directory(self, guest):
         return self.daemon.runtime_dir / "domain" / guest.uuid
 
+    def _close_client(self):
+        if self.client is not None:
+            self.client.close()
+        self.client = None
+
     def _detach_all(self):
         """A guest that is the module's must go back as it was."""
-        if self.daemon.process is None or not self.daemon.managers():
+        if self.client is None or self.daemon.process is None or not self.daemon.managers():
             return
         for path in self.client.manager("ListDomains")[0]:
             domain = self.client.domain(path.rsplit("/", 1)[1])
