@@ -56,7 +56,8 @@ class Servers:
             if now == "ERROR" and status != "ERROR":
                 raise CloudError(f"server {server}: {found.get('fault', {}).get('message', 'ERROR, and no word why')}")
             if deadline.over:
-                raise CloudError(f"server {server} is {now} after {seconds:.0f} s, not {status}")
+                task = found and found["OS-EXT-STS:task_state"]
+                raise CloudError(f"server {server} is {now} after {seconds:.0f} s, not {status} (task: {task}); see its id in the services' logs")
             time.sleep(look_every)
 
     def act(self, server, action, argument=None):
