@@ -77,8 +77,7 @@ class Infection {
 
     Result<void> run(int userfaultfdDevice, int code, std::uint64_t blocks, const std::vector<int>& keep) {
         auto& f = attachment_.footprint;
-        const auto scratch =
-            map(f.scratch, scratchBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+        auto scratch = map(f.scratch, scratchBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
         if (!scratch) return scratch;
         std::vector<int> descriptors{userfaultfdDevice, code, attachment_.control.get()};
         descriptors.insert(descriptors.end(), keep.begin(), keep.end());
@@ -302,7 +301,7 @@ void dismissAgents(const UniqueFd& control, const Footprint& footprint) {
 Result<void> infect(RemoteProcess& remote, Attachment& attachment, int userfaultfdDevice, int code,
                     std::uint64_t blocks, const std::vector<int>& keep) {
     Infection infection(remote, attachment);
-    const auto infected = infection.run(userfaultfdDevice, code, blocks, keep);
+    auto infected = infection.run(userfaultfdDevice, code, blocks, keep);
     infection.closeReceived();
     return infected;
 }
