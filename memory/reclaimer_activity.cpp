@@ -143,6 +143,8 @@ void Reclaimer::restoreWorkingSet() {
         const auto bytes = part.pages.count() * pageBytes;
         const bool room =
             budget_.limit() == 0 || !HardLimitPolicy(budget_.target()).mustStart(budget_.used() + bytes);
+        // What came back has left holes in the store.
+        if (!room && (dropCopies() || pager_.compactStore() == Step::done)) continue;
         if (!room || hostAvailableBytes() < hostReserveBytes + blockBytes) {
             workingSet_.clear();
             return;
