@@ -89,7 +89,8 @@ def main():
     options = _options()
     clear_abandoned_runs()
     try:
-        with signals_as_exceptions(), run_directory() as folder, OvercommittedCloud(folder, lambda line: print(line, file=sys.stderr)) as cloud:
+        with signals_as_exceptions(), run_directory() as folder, run_directory(on_disk=True) as disk, \
+                    OvercommittedCloud(folder, disk, lambda line: print(line, file=sys.stderr)) as cloud:
             medians = _boots(cloud, options)
             report = _reports(cloud)
     except Interrupted as interrupted:

@@ -14,12 +14,16 @@ from .overcommitted_cloud import OvercommittedCloud
 @pytest.fixture(scope="session")
 def _overcommitted():
     clear_abandoned_runs()
-    with signals_as_exceptions(), run_directory() as folder, OvercommittedCloud(folder) as cloud:
+    with signals_as_exceptions(), run_directory() as folder, run_directory(on_disk=True) as disk, OvercommittedCloud(folder, disk) as cloud:
         yield cloud
 
 
 @pytest.fixture
 def cloud(_overcommitted):
-    """The cloud, up, with the daemon running and no server; servers and changed settings are gone after the test."""
+    """The cloud, up, with the daemon running and no server; servers and changed settings are gone after the test. Where it fails,
+    pytest shows what nova-compute complained of meanwhile."""
+    before = len(_overcommitted.log())
     yield _overcommitted
+    complaints = [line for line in _overcommitted.log()[before:].splitlines() if " ERROR " in line or " WARNING " in line]
+    print("\n".join(complaints[-80:]))
     _overcommitted.put_right()

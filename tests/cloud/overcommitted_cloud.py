@@ -24,13 +24,13 @@ _MORE_THAN_THERE_IS = 1 << 30  # MiB
 
 class OvercommittedCloud:
     """Context manager. THERMOCLINE_MINICLOUD names the folder of a cloud to use and leave up; otherwise one is made in
-    `folder` and removed."""
+    `disk` and removed: not below /dev, where Nova takes a server's disk for a logical volume and cannot shelve it. `folder` is in memory."""
 
-    def __init__(self, folder, say=print):
+    def __init__(self, folder, disk, say=print):
         kept = os.environ.get("THERMOCLINE_MINICLOUD")
         self._keep = bool(kept)
         self._folder = folder
-        self.cloud = Cloud(State(kept or folder / CLOUD_FOLDER), say)
+        self.cloud = Cloud(State(kept or disk / CLOUD_FOLDER), say)
         self._changed = False
 
     def __enter__(self):

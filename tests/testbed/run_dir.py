@@ -9,14 +9,15 @@ import shutil
 import tempfile
 from pathlib import Path
 
-_PARENT = Path("/dev/shm")
+_IN_MEMORY = Path("/dev/shm")
+_ON_DISK = Path("/var/tmp")
 _PREFIX = "thermocline-run-"
 _LOCK = "lock"
 
 
 @contextlib.contextmanager
-def run_directory():
-    path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_PARENT))
+def run_directory(on_disk=False):
+    path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_ON_DISK if on_disk else _IN_MEMORY))
     path.chmod(0o711)
     try:
         with open(path / _LOCK, "w", encoding="ascii") as lock:
@@ -29,7 +30,7 @@ def run_directory():
 def abandoned_run_directories():
     """Those whose run is dead."""
     found = []
-    for path in _PARENT.glob(f"{_PREFIX}*"):
+    for path in (*_IN_MEMORY.glob(f"{_PREFIX}*"), *_ON_DISK.glob(f"{_PREFIX}*")):
         with contextlib.suppress(OSError), open(path / _LOCK, encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             found.append(path)
