@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A directory for one run: sockets, logs, state. On tmpfs, as the cold store must be, with a short path, because a socket's
-may not exceed 107 bytes, and open to libvirt's QEMU user, which a home directory often is not. A lock in it is held as long
+may not exceed 107 bytes, and open to libvirt's QEMU user, which a home directory often is not; or on the disk, with the
+same properties otherwise. A lock in it is held as long
 as the run lives, so that what a killed run left behind is known as such."""
 
 import contextlib
