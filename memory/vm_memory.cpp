@@ -361,9 +361,10 @@ Result<void> VmMemory::handOver() {
     if (gone_) return fail(ErrorCode::processGone, "the VM's process has ended");
     if (detached_) return fail(ErrorCode::notAttached, "the VM has been detached");
     THERMOCLINE_TRY(checkRecoverable(attachment_.footprint.mechanism));
-    if (frozen_)
+    if (frozen_ && attachment_.footprint.kept.empty())
         return fail(ErrorCode::notSupported,
-                    "it has a file tier, which is not handed over: it keeps its manager until it ends");
+                    "the VM's process may not keep the file tier's key and file open (no secret memory, or a "
+                    "security module refused), so that nobody else could read what is in it");
     keepFiles_ = true;
     return {};
 }

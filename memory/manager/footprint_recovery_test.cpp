@@ -46,12 +46,7 @@ TEST_P(KilledWhileAttaching, theVmGoesOnAndCanBeAttached) {
     }
     EXPECT_GE(passes, 1);
     // The last one was not killed.
-    ASSERT_TRUE(vm.setLimit(40 * mib));
-    vm.await([](const Status& now) { return now.usedBytes <= 40 * mib && now.coldBytes > 0; });
-    ASSERT_EQ(vm.subject().command("await-more 2000"), "ok");
-    EXPECT_EQ(vm.subject().command("stop").substr(0, 3), "ok ");
-    EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
-    vm.detachAndCure();
+    ASSERT_NO_FATAL_FAILURE(vm.goOnUnderALimitAndEnd());
     const Anatomy after(vm.subject().pid());
     EXPECT_EQ(before.threads, after.threads);
     // A socket pair, and two userfaultfds, of which nobody has noted yet that they were made.

@@ -59,13 +59,7 @@ TEST_P(KilledAt, anotherManagerGoesOnAndNoByteIsWrong) {
         ASSERT_EQ(vm.subject().command("hammer 3"), "ok");
     }
     ASSERT_EQ(vm.subject().command("await-more 2000"), "ok");
-    ASSERT_TRUE(vm.setLimit(40 * mib));
-    vm.await([](const Status& now) { return now.usedBytes <= 40 * mib && now.coldBytes > 0; });
-    ASSERT_EQ(vm.subject().command("await-more 2000"), "ok");
-    EXPECT_EQ(vm.subject().command("stop").substr(0, 3), "ok ");
-    EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
-    vm.detachAndCure();
-    EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
+    ASSERT_NO_FATAL_FAILURE(vm.goOnUnderALimitAndEnd());
     const Anatomy after(vm.subject().pid());
     EXPECT_EQ(before.descriptors, after.descriptors);
 }
@@ -156,7 +150,6 @@ TEST(Recovery, aBlockThatWasBeingMadeIsNobodysZeros) {
     EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
 }
 
-/// The address map and the events that change it outlive the manager.
 /// All that the file tier has: on the disk, in buffers, and what does not compress.
 TEST(Recovery, whatIsInTheFileTierIsThereAfterwards) {
     Vm vm(false);
@@ -167,7 +160,7 @@ TEST(Recovery, whatIsInTheFileTierIsThereAfterwards) {
         ASSERT_TRUE(vm.setLimit((16 + 4 * static_cast<std::uint64_t>(life)) * mib));
         const auto then = vm.await([](const Status& now) { return now.frozenBytes > 24 * mib; });
         EXPECT_EQ(then.fileTier, "open");
-        vm.kill();
+        life % 2 == 0 ? vm.kill() : vm.handOver();
         vm.mustRecover();
         const auto now = vm.status().value();
         EXPECT_EQ(now.fileTier, "open");
@@ -222,6 +215,7 @@ TEST(Recovery, aFileTierIsReadWhereNoneIsWantedAnyMore) {
     EXPECT_EQ(vm.subject().command("verify"), fmt::format("ok {}", pages));
 }
 
+/// The address map and the events that change it outlive the manager.
 TEST(Recovery, memoryThatIsRemappedAndUnmappedIsFollowed) {
     for (const char* point : {"event-read:1", "event-applied:1"}) {
         for (const char* what : {"remap", "unmap 1000 3000", "discard 100 9000"}) {

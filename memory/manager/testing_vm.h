@@ -93,6 +93,11 @@ class Vm {
         manager_.signal(SIGKILL);
         EXPECT_EQ(manager_.exitCode(), -SIGKILL);
     }
+    void handOver() {
+        const auto answer = manager_.call({{"id", 2}, {"method", "hand-over"}});
+        EXPECT_TRUE(answer.contains("result")) << answer;
+        EXPECT_EQ(manager_.exitCode(), 0);
+    }
     void detach() {
         const auto answer = manager_.call({{"id", 2}, {"method", "detach"}});
         EXPECT_EQ(answer.at("result").at("state"), "detached") << answer;
@@ -105,6 +110,16 @@ class Vm {
     void detachAndCure() {
         detach();
         cure();
+    }
+    /// REQUIRES: the subject hammers. It goes on under a limit, and every byte is right, now and without us.
+    void goOnUnderALimitAndEnd() {
+        ASSERT_TRUE(setLimit(40 * mib));
+        await([](const Status& now) { return now.usedBytes <= 40 * mib && now.coldBytes > 0; });
+        ASSERT_EQ(subject_.command("await-more 2000"), "ok");
+        EXPECT_EQ(subject_.command("stop").substr(0, 3), "ok ");
+        EXPECT_EQ(subject_.command("verify"), fmt::format("ok {}", pages));
+        detachAndCure();
+        EXPECT_EQ(subject_.command("verify"), fmt::format("ok {}", pages));
     }
     /// False where it was done before the point was passed so often.
     bool cureKilled(const std::string& killAt) {

@@ -77,9 +77,7 @@ def test_a_conflict_in_placement_is_overcome(cloud):
     server = cloud.servers.create("conflict", _limited(cloud))
     cloud.servers.wait_for(server, "ACTIVE")
     host = cloud.servers.memory_inventory()["max_unit"]
-    told = cloud.wait_for_capacity("more than the host's", lambda _mib: cloud.servers.memory_inventory()["total"] > host)
-    provider = cloud.servers.provider()
-    cloud.servers.rest.call("placement", "PUT", f"/resource_providers/{provider['uuid']}/inventories/MEMORY_MB",
-                            {**told, "total": 100_000, "resource_provider_generation": provider["generation"]}, version="placement 1.39")
+    cloud.wait_for_capacity("more than the host's", lambda _mib: cloud.servers.memory_inventory()["total"] > host)
+    cloud.servers.change_memory_inventory(total=100_000)
     cloud.servers.delete(server)  # so that Nova has something to report
     wait_until("the inventory is the host's again", lambda: cloud.servers.memory_inventory()["total"] == host, 60)

@@ -2,6 +2,7 @@
 """Servers, hosts and flavors as a person sees them through Nova's API."""
 
 import time
+from http import HTTPStatus
 
 from testbed.deadline import Deadline
 
@@ -12,6 +13,7 @@ from .rest import ApiError, Rest
 
 # Services have UUIDs from here on.
 _SERVICES_VERSION = "compute 2.53"
+_MOST_CONFLICTS = 20
 
 
 class Servers:
@@ -116,6 +118,18 @@ class Servers:
         """What placement believes of the host's MEMORY_MB: total, reserved, allocation_ratio, ..."""
         path = f"/resource_providers/{self.provider(host)['uuid']}/inventories"
         return self.rest.call("placement", "GET", path, version="placement 1.39")["inventories"]["MEMORY_MB"]
+
+    def change_memory_inventory(self, **changes):
+        """As somebody else than Nova. Nova reports meanwhile; as every client of placement's, who was late looks again."""
+        path = f"/resource_providers/{self.provider()['uuid']}/inventories/MEMORY_MB"
+        for _ in range(_MOST_CONFLICTS):
+            known = self.rest.call("placement", "GET", path, version="placement 1.39")
+            try:
+                return self.rest.call("placement", "PUT", path, {**known, **changes}, version="placement 1.39")
+            except ApiError as error:
+                if error.status != HTTPStatus.CONFLICT:
+                    raise
+        raise CloudError(f"{_MOST_CONFLICTS} changes of the inventory each came too late")
 
     def traits(self):
         """Of the compute host."""

@@ -3,10 +3,12 @@
 of other types, and too few or too many: an answer to each, no crash, no leak, and a guest whose memory is right.
 
 What is called is found by introspection, so that nothing new is left out. THERMOCLINE_BUS_FUZZ=20000 is the long form, and
-THERMOCLINE_BUS_FUZZ_SEED another order."""
+THERMOCLINE_BUS_FUZZ_SEED another order. THERMOCLINE_DFUZZER=/path/to/dfuzzer adds a test with that program, which Debian 12
+does not have."""
 
 import os
 import random
+import subprocess
 
 from gi.repository import Gio, GLib
 
@@ -16,6 +18,7 @@ from testbed.thermocline_client import ROOT_PATH, ThermoclineError
 
 CALLS = int(os.environ.get("THERMOCLINE_BUS_FUZZ", "1200"))
 SEED = int(os.environ.get("THERMOCLINE_BUS_FUZZ_SEED", "1"))
+DFUZZER = os.environ.get("THERMOCLINE_DFUZZER")
 AT_ONCE = 8
 PROPERTIES = "org.freedesktop.DBus.Properties"
 UINT64 = (0, 1, 2, 4095, 16 * MIB - 1, 16 * MIB, 96 * MIB, 200 * MIB, 256 * MIB, (1 << 31) - 1, 1 << 32, (1 << 63) - 1,
@@ -132,3 +135,19 @@ def test_whatever_is_asked_is_answered(thermocline, guest):
     assert thermocline.daemon.process.running and thermocline.daemon.process.pid == daemon
     guest.verify()
     domain.wait_for("no step to be under way", lambda now: now["State"] in ("attached", "detached"))
+
+
+if DFUZZER:
+    def test_dfuzzer_finds_nothing(thermocline, guest):
+        guest.fill(96 * MIB, seed=192)
+        thermocline.attached(guest)
+        daemon = thermocline.daemon.process.pid
+        files = descriptors(daemon)
+        done = subprocess.run([DFUZZER, "--bus=org.thermocline1", "--no-suppressions", "--verbose", "--min-iterations=500"], capture_output=True, text=True,
+                              stdin=subprocess.DEVNULL, env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": thermocline.daemon.bus_address},
+                              check=False)
+        print(done.stdout[-20000:], done.stderr[-2000:], f"{private_bytes(daemon)} bytes")
+        assert done.returncode == 0
+        assert thermocline.daemon.process.running and thermocline.daemon.process.pid == daemon
+        assert descriptors(daemon) <= files + 4
+        guest.verify()

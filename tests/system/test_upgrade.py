@@ -130,21 +130,42 @@ def test_programs_that_do_not_work_are_kept_away_from_vms(old, programs, guest):
     guest.verify()
 
 
-def test_what_cannot_be_handed_over_keeps_its_manager(old, programs, guest):
-    """A file tier's key is its manager's alone."""
+def test_a_file_tier_is_handed_over(old, programs, guest):
     with tempfile.TemporaryDirectory(prefix="thermocline-", dir="/var/tmp") as directory:
         old.daemon.end()
-        old.daemon.options = ["--file-tier-dir", directory, "--file-tier-age", "0"]
+        old.daemon.options = ["--file-tier-dir", directory, "--file-tier-age", "1"]
         old.start()
-        guest.fill(128 * MIB, seed=195)
-        domain = old.attached(guest, limit=64 * MIB)
-        domain.wait_for("pages on the disk", lambda now: now["FrozenBytes"] > 16 * MIB)
+        guest.fill(160 * MIB, seed=195)
+        domain = old.attached(guest, limit=80 * MIB)  # less than the store takes: the rest has to go to the file
+        domain.wait_for("memory in the file", lambda now: now["FrozenBytes"] > 24 * MIB, seconds=90)
+        guest.spin(threads=1, write_percent=30)
         before = old.daemon.managers()
         _upgrade(old, programs)
         domain = old.domain(guest)
-        figures = domain.wait_for("a note", lambda now: "is not the installed one" in now["StateNote"])
-        assert figures["State"] == "attached" and "file tier" in figures["StateNote"]
-        assert old.daemon.managers() == before
+        figures = domain.wait_for("another manager", lambda now: now["State"] == "attached"
+                                  and old.daemon.managers() not in ([], before))
+        assert (figures["FileTier"], figures["StateNote"], figures["LostPages"]) == ("open", "", 0)
+        assert figures["FrozenBytes"] > 8 * MIB
+        assert guest.stop_spinning()["written_pages"] > 0
         guest.verify()
+        domain.wait_for("faults from the file", lambda now: now["FrozenFaults"] > 0)
         domain.detach()
         guest.verify()
+
+
+def test_what_cannot_be_handed_over_keeps_its_manager(old, programs, guest):
+    """Where pages are copied, which of them were about to be dropped is known to their manager alone."""
+    old.daemon.end()
+    old.daemon.options = ["--mechanism", "copy"]
+    old.start()
+    guest.fill(128 * MIB, seed=196)
+    old.attached(guest, limit=160 * MIB)
+    before = old.daemon.managers()
+    _upgrade(old, programs)
+    domain = old.domain(guest)
+    figures = domain.wait_for("a note", lambda now: "is not the installed one" in now["StateNote"])
+    assert figures["State"] == "attached" and "cannot be moved" in figures["StateNote"]
+    assert old.daemon.managers() == before
+    guest.verify()
+    domain.detach()
+    guest.verify()
