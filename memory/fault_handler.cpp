@@ -19,6 +19,8 @@ constexpr unsigned mostFaultsBetweenLooks = 64;
 /// A guest thread on this CPU is back sooner, if it faults all the time; one that was woken on another is
 /// not.
 constexpr auto pauseWhereMoved = std::chrono::microseconds(25);
+/// After a longer pause a thread is woken as any other: it is not worth the keeper's ticks.
+constexpr auto longestPauseToGiveWay = std::chrono::milliseconds(10);
 constexpr int retryMilliseconds = 1;
 /// For how long a stream waits for room for a whole block: several times what making it takes.
 constexpr auto patienceForBlock = std::chrono::milliseconds(100);
@@ -52,6 +54,10 @@ void FaultHandler::run(int process) {
     ::pthread_setname_np(::pthread_self(), "fault-handler");
     std::array<pollfd, 4> polled{pollfd{guest_.fd(), POLLIN, 0}, pollfd{wake_.get(), POLLIN, 0},
                                  pollfd{process, POLLIN, 0}, pollfd{pager_.diskEvent(), POLLIN, 0}};
+    giveWay_.emplace([this] {
+        pollfd faults{guest_.fd(), POLLIN, 0};
+        return ::poll(&faults, 1, 0) > 0;
+    });
     auto stallBegan = std::chrono::steady_clock::time_point{};
     while (!stop_) {
         const bool waiting = !pending_.empty();
@@ -60,7 +66,7 @@ void FaultHandler::run(int process) {
         if (polled[2].revents != 0) break;
         if (!stalled) {
             stallBegan = std::chrono::steady_clock::now();
-            longPause_ = stallBegan - served_ > pauseWhereMoved;
+            pause_ = stallBegan - served_;
         }
         if (polled[1].revents != 0) {
             std::uint64_t count = 0;
@@ -95,7 +101,9 @@ void FaultHandler::run(int process) {
             if (pending_.empty() || pending_.size() == before) break;
         }
         if (served) hooks_.memoryGrew();
+        wakeAsleep();
     }
+    giveWay_.reset();
     if (!stop_) hooks_.processEnded();
 }
 
@@ -131,7 +139,8 @@ bool FaultHandler::servePending() {
     if (hooks_.messagesRead) hooks_.messagesRead();
     std::size_t kept = 0;
     bool noRoom = false;
-    if (faultsUntilLook_ == 0 && longPause_) followFaultingThread(pending_.front().thread);
+    const auto waking = giveWay() ? Waking::later : Waking::now;
+    if (faultsUntilLook_ == 0 && pause_ > pauseWhereMoved) followFaultingThread(pending_.front().thread);
     for (std::size_t i = 0; i < pending_.size(); ++i) {
         const auto fault = pending_[i];
         if (pager_.needsRoom(fault.address) && !budget_.hasRoom(pageBytes)) {
@@ -145,7 +154,10 @@ bool FaultHandler::servePending() {
             pending_[kept++] = fault;
             continue;
         }
-        switch (pager_.serve(fault.address, fault.write, budget_.hasRoom(2 * blockBytes))) {
+        switch (pager_.serve(fault.address, fault.write, budget_.hasRoom(2 * blockBytes), waking)) {
+            case Served::asleep:
+                asleep_ = fault.address;
+                [[fallthrough]];
             case Served::done:
             case Served::reading:
             case Served::lost:
@@ -163,6 +175,22 @@ bool FaultHandler::servePending() {
     if (!noRoom) waitsForRoom_ = false;
     if (newlyWaiting) hooks_.memoryGrew();
     return true;
+}
+
+/// For one fault alone, where another processor may be idle and faults come often enough; where reclaim is
+/// at work, the guest and we had better run on two.
+bool FaultHandler::giveWay() const {
+    return pending_.size() == 1 && pause_ < longestPauseToGiveWay && hooks_.quiet && hooks_.quiet() &&
+           giveWay_->allowed(served_);
+}
+
+/// The last thing that is done for a fault: the thread may go on on this processor before we do. Whatever
+/// becomes of its page meanwhile, it looks itself, and faults again if need be.
+void FaultHandler::wakeAsleep() {
+    const auto asleep = std::exchange(asleep_, std::nullopt);
+    if (!asleep) return;
+    sequencePoint("page-there");
+    giveWay_->during([&] { guest_.wake({{asleep->value / pageBytes * pageBytes}, pageBytes}); });
 }
 
 /// Before the fault is served, or its page's state would be lost.

@@ -17,6 +17,7 @@
 
 #include "common/unique_fd.h"
 #include "memory/budget.h"
+#include "memory/give_way.h"
 #include "memory/neighbour_blocks.h"
 #include "memory/pager.h"
 #include "memory/stream_detector.h"
@@ -27,8 +28,10 @@ namespace thermocline::memory {
 class FaultHandler {
   public:
     struct Hooks {
-        std::function<void()> memoryGrew;    ///< after faults were served: reclaim may be due
-        std::function<bool()> restoring;     ///< everything is being brought back
+        std::function<void()> memoryGrew;  ///< after faults were served: reclaim may be due
+        std::function<bool()> restoring;   ///< everything is being brought back
+        /// Nothing is done in the background, so that a processor may be idle; none: never.
+        std::function<bool()> quiet;
         std::function<void()> processEnded;  ///< the VM's process is gone; the last call
         /// A stream has left a block behind, if it is known which, and goes on in the next; `whole`: page by
         /// page.
@@ -76,6 +79,8 @@ class FaultHandler {
     /// Serves what it can of pending_; false when the process is ending.
     bool servePending();
     void followFaultingThread(pid_t thread);
+    [[nodiscard]] bool giveWay() const;
+    void wakeAsleep();
     void tell(VmAddress address) const;
     /// Continues the stream that a fault belongs to, or brings its neighbours. False: the fault is to be
     /// served once there is room for a whole block.
@@ -99,10 +104,12 @@ class FaultHandler {
         std::chrono::steady_clock::time_point since;
     };
     std::optional<Awaited> awaited_;  // the fault of a stream that goes on when there is room for a block
+    std::optional<GiveWay> giveWay_;
+    std::optional<VmAddress> asleep_;  // whose page is there
     unsigned faultsUntilLook_ = 0;
     unsigned faultsBetweenLooks_ = 1;
     std::chrono::steady_clock::time_point served_{};  // when there was nothing more to serve
-    bool longPause_ = false;                          // between that and the next message
+    std::chrono::nanoseconds pause_{0};               // between that and the next message
     int seenOn_ = -1;                                 // where the guest was when it was last seen elsewhere
     std::atomic<int> currentCpu_{-1};
     std::atomic<bool> stop_{false};

@@ -44,6 +44,7 @@ namespace thermocline::memory {
 /// How a fault was served.
 enum class Served {
     done,     ///< the page is there; the waiting thread runs
+    asleep,   ///< the page is there; the waiting thread is yet to be woken (Waking::later)
     retry,    ///< the address space is changing: read events, then serve again
     gone,     ///< the process is ending
     reading,  ///< from the file tier: finishReads() will serve it
@@ -135,8 +136,8 @@ class Pager {
     /// Is the page in the store or the file tier? A guess, likewise.
     [[nodiscard]] bool inStore(VmAddress address) const;
     [[nodiscard]] std::optional<BlockNumber> blockAt(VmAddress address) const;
-    /// `roomForHuge`: a fresh page may be a huge one.
-    Served serve(VmAddress address, bool write, bool roomForHuge);
+    /// `roomForHuge`: a fresh page may be a huge one. `waking` is a wish: see what it returns.
+    Served serve(VmAddress address, bool write, bool roomForHuge, Waking waking = Waking::now);
     /// Brings back up to `count` pages that are in the store, from `first` on, `strideBytes` apart; wakes
     /// nobody who waits for other pages. Returns how many came.
     std::uint64_t prefetch(VmAddress first, std::int64_t strideBytes, std::uint64_t count);
@@ -280,9 +281,9 @@ class Pager {
     [[nodiscard]] bool unmaps() const { return footprint_.mechanism == Mechanism::unmap; }
     [[nodiscard]] VmAddress staged(BlockNumber block) const { return area_.page(firstPageOf(block)); }
 
-    Served serveAbsent(PageNumber page, VmAddress address, bool write, bool roomForHuge);
-    Served serveStaged(PageNumber page, VmAddress address);
-    Served serveStored(PageNumber page, VmAddress address);
+    Served serveAbsent(PageNumber page, VmAddress address, bool write, bool roomForHuge, Waking waking);
+    Served serveStaged(PageNumber page, VmAddress address, Waking waking);
+    Served serveStored(PageNumber page, VmAddress address, Waking waking);
     Served serveFromFile(PageNumber page, VmAddress address, bool write);
     Served serveHole(PageNumber page, VmAddress address);
     Served serveFrozen(PageNumber page, VmAddress address);
@@ -291,8 +292,9 @@ class Pager {
                                      MutablePageBytes into);
     static std::uint32_t deciseconds();
 
-    Served populate(PageNumber page, VmAddress address, PageBytes bytes);
-    Populate putIn(PageNumber first, VmAddress to, std::span<const std::byte> bytes, std::size_t& copied);
+    Served populate(PageNumber page, VmAddress address, PageBytes bytes, Waking waking);
+    Populate putIn(PageNumber first, VmAddress to, std::span<const std::byte> bytes, std::size_t& copied,
+                   Waking waking = Waking::now);
     struct Moved {
         BlockMask pages;  ///< those that are in guest RAM now
         Step step;        ///< done where all were moved, else why the last one was not

@@ -19,6 +19,10 @@ constexpr unsigned faultsUntilNextHugeTry = 512;
 
 alignas(pageBytes) constexpr std::array<std::byte, pageBytes> zeros{};
 
+bool isThere(Served served) {
+    return served == Served::done || served == Served::asleep;
+}
+
 }  // namespace
 
 bool Pager::needsRoom(VmAddress address) const {
@@ -40,7 +44,7 @@ std::optional<BlockNumber> Pager::blockAt(VmAddress address) const {
     return number ? std::optional(blockOf(*number)) : std::nullopt;
 }
 
-Served Pager::serve(VmAddress address, bool write, bool roomForHuge) {
+Served Pager::serve(VmAddress address, bool write, bool roomForHuge, Waking waking) {
     address.value &= ~(std::uint64_t{pageBytes} - 1);
     const auto number = addresses_.pageAt(address);
     if (!number) {
@@ -67,12 +71,12 @@ Served Pager::serve(VmAddress address, bool write, bool roomForHuge) {
     const auto entry = pages_.get(*number);
     switch (entry.state()) {
         case PageState::absent:
-            return serveAbsent(*number, address, write, roomForHuge);
+            return serveAbsent(*number, address, write, roomForHuge, waking);
         case PageState::staged:
-            return unmaps() ? serveFromFile(*number, address, write) : serveStaged(*number, address);
+            return unmaps() ? serveFromFile(*number, address, write) : serveStaged(*number, address, waking);
         case PageState::cold:
         case PageState::filled:
-            return serveStored(*number, address);
+            return serveStored(*number, address, waking);
         case PageState::frozen:
             return serveFrozen(*number, address);
         case PageState::resident:
@@ -84,14 +88,14 @@ Served Pager::serve(VmAddress address, bool write, bool roomForHuge) {
     if (!memory_.populated(address)) {
         release(entry);
         pages_.set(*number, PageEntry::absent());
-        return serveAbsent(*number, address, write, false);
+        return serveAbsent(*number, address, write, false, waking);
     }
     counters_.spuriousFaults.fetch_add(1, std::memory_order_relaxed);
     letGo(address);
     return Served::done;
 }
 
-Served Pager::serveAbsent(PageNumber number, VmAddress address, bool write, bool roomForHuge) {
+Served Pager::serveAbsent(PageNumber number, VmAddress address, bool write, bool roomForHuge, Waking waking) {
     if (unmaps()) return serveHole(number, address);
     const auto block = blockOf(number);
     const auto whole = addresses_.wholeBlock(block);
@@ -113,8 +117,8 @@ Served Pager::serveAbsent(PageNumber number, VmAddress address, bool write, bool
         freshRefused_ = faultsUntilNextHugeTry;
     }
     if (write) {
-        const auto served = populate(number, address, PageBytes(zeros));
-        if (served == Served::done) counters_.zeroFaults.fetch_add(1, std::memory_order_relaxed);
+        const auto served = populate(number, address, PageBytes(zeros), waking);
+        if (isThere(served)) counters_.zeroFaults.fetch_add(1, std::memory_order_relaxed);
         return served;
     }
     switch (guest_.zeroPage(address)) {
@@ -135,7 +139,7 @@ Served Pager::serveAbsent(PageNumber number, VmAddress address, bool write, bool
     return Served::retry;
 }
 
-Served Pager::serveStaged(PageNumber number, VmAddress address) {
+Served Pager::serveStaged(PageNumber number, VmAddress address, Waking waking) {
     const auto block = blockOf(number);
     auto& state = blocks_[block];
     if (state.stagedWhole) {
@@ -167,8 +171,8 @@ Served Pager::serveStaged(PageNumber number, VmAddress address) {
                          read.error().message);
         return Served::lost;
     }
-    const auto served = populate(number, address, bytes);
-    if (served == Served::done) {
+    const auto served = populate(number, address, bytes, waking);
+    if (isThere(served)) {
         BlockMask mask;
         mask.set(number % pagesPerBlock);
         addLeftovers(block, mask);
@@ -177,27 +181,26 @@ Served Pager::serveStaged(PageNumber number, VmAddress address) {
     return served;
 }
 
-Served Pager::serveStored(PageNumber number, VmAddress address) {
+Served Pager::serveStored(PageNumber number, VmAddress address, Waking waking) {
     const auto bytes = page(faultWorker_, 0);
     if (!load(number, pages_.get(number), faultWorker_.codec, bytes)) return Served::lost;
-    const auto served = populate(number, address, bytes);
-    if (served == Served::done) {
-        counters_.coldFaults.fetch_add(1, std::memory_order_relaxed);
-    }
+    const auto served = populate(number, address, bytes, waking);
+    if (isThere(served)) counters_.coldFaults.fetch_add(1, std::memory_order_relaxed);
     return served;
 }
 
-Served Pager::populate(PageNumber number, VmAddress address, PageBytes bytes) {
+Served Pager::populate(PageNumber number, VmAddress address, PageBytes bytes, Waking waking) {
     std::size_t copied = 0;
-    const auto outcome = putIn(number, address, bytes, copied);
+    const auto outcome = putIn(number, address, bytes, copied, waking);
     sequencePoint("fault-served");
     switch (outcome) {
         case Populate::present:  // a page that is there counts
             letGo(address);
-            [[fallthrough]];
-        case Populate::done:
             cameBack(number, true);
             return Served::done;
+        case Populate::done:
+            cameBack(number, true);
+            return waking == Waking::later ? Served::asleep : Served::done;
         case Populate::retry:
         case Populate::failed:
         case Populate::hole:

@@ -65,7 +65,7 @@ void Pager::finishReads(const std::function<void(VmAddress)>& again) {
             lost(number, decoded.error().message);
             return;
         }
-        const auto served = populate(number, read.address, bytes);
+        const auto served = populate(number, read.address, bytes, Waking::now);
         sequencePoint("record-served");
         if (served == Served::done)
             (read.faultWaits ? counters_.frozenFaults : counters_.prefetchedPages)

@@ -118,7 +118,7 @@ Served Pager::serveFromFile(PageNumber number, VmAddress address, bool write) {
             return Served::done;
         case Populate::hole:
             vanished(number);
-            return serveAbsent(number, address, write, false);
+            return serveAbsent(number, address, write, false, Waking::now);
         case Populate::unmapped:
             return registered() ? Served::retry : Served::done;
         case Populate::gone:
@@ -155,8 +155,9 @@ Served Pager::serveHole(PageNumber number, VmAddress address) {
 
 /// Puts the content of pages that are not in guest RAM there. REQUIRES: the block's lock; the layout lock or
 /// the fault thread.
-Populate Pager::putIn(PageNumber first, VmAddress to, std::span<const std::byte> bytes, std::size_t& copied) {
-    const auto outcome = guest_.copy(to, bytes, copied);
+Populate Pager::putIn(PageNumber first, VmAddress to, std::span<const std::byte> bytes, std::size_t& copied,
+                      Waking waking) {
+    const auto outcome = guest_.copy(to, bytes, copied, waking);
     if (!unmaps() || outcome != Populate::present || copied != 0 || memory_.populated(to)) return outcome;
     // The file has a page where we punched a hole: a huge page that the kernel could not split keeps zeros
     // there. What we hold is the content.

@@ -65,6 +65,8 @@ class Reclaimer {
     void closeFileTier();
     /// Memory use went up, or a fault waits for room.
     void memoryGrew();
+    /// Has it nothing to do?
+    [[nodiscard]] bool sleeping() const { return sleeping_.load(std::memory_order_relaxed); }
     /// A stream of faults goes on in the block `to`, which is taken last, and has left `from` behind: that
     /// goes before others, so that a scan does not push out what it does not touch.
     void streamMoved(std::optional<BlockNumber> from, BlockNumber to, bool whole);

@@ -56,11 +56,12 @@ Result<void> Userfault::unregister(VmRange range) {
     return failErrno(fmt::format("UFFDIO_UNREGISTER of {:#x}+{:#x}", range.start.value, range.bytes));
 }
 
-Populate Userfault::copy(VmAddress to, std::span<const std::byte> bytes, std::size_t& copied) {
+Populate Userfault::copy(VmAddress to, std::span<const std::byte> bytes, std::size_t& copied, Waking waking) {
     uffdio_copy request{};
     request.dst = to.value;
     request.src = reinterpret_cast<std::uint64_t>(bytes.data());
     request.len = bytes.size();
+    request.mode = waking == Waking::later ? UFFDIO_COPY_MODE_DONTWAKE : 0;
     const int result = ::ioctl(fd_.get(), UFFDIO_COPY, &request);
     // A short copy fails with EAGAIN and says in `copy` how far it came; else `copy` repeats the error.
     copied = request.copy > 0 ? static_cast<std::size_t>(request.copy) : 0;

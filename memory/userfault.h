@@ -27,6 +27,12 @@ enum class Populate {
     hole,      ///< the file has no page there (mapFromFile())
 };
 
+/// When who waits for a page that is put into the VM's memory is woken.
+enum class Waking {
+    now,
+    later,  ///< by wake()
+};
+
 class Userfault {
   public:
     explicit Userfault(UniqueFd fd) : fd_(std::move(fd)) {}
@@ -42,7 +48,8 @@ class Userfault {
 
     /// Puts `bytes` (whole pages of ours) at `to` and wakes who waits there. `copied` says how many bytes
     /// were put.
-    Populate copy(VmAddress to, std::span<const std::byte> bytes, std::size_t& copied);
+    Populate copy(VmAddress to, std::span<const std::byte> bytes, std::size_t& copied,
+                  Waking waking = Waking::now);
     /// Maps the shared page of zeros.
     Populate zeroPage(VmAddress to);
     /// Maps the pages that the file behind `range` has, and wakes who waits there; `mapped` says how many

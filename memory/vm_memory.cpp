@@ -270,6 +270,7 @@ void VmMemory::start() {
     reclaimer_ = std::make_unique<Reclaimer>(pager_, *store_, frozen_.get(), budget_, std::move(guest));
     FaultHandler::Hooks hooks;
     hooks.memoryGrew = [this] { reclaimer_->memoryGrew(); };
+    hooks.quiet = [this] { return reclaimer_->sleeping(); };
     hooks.restoring = [this] { return reclaimer_->restoring(); };
     hooks.streamMoved = [this](std::optional<BlockNumber> from, BlockNumber to, bool whole) {
         reclaimer_->streamMoved(from, to, whole);

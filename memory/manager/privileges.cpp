@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <grp.h>
 #include <pwd.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -29,10 +30,10 @@ Result<void> forbidCalls() {
           SCMP_SYS(bind), SCMP_SYS(mount), SCMP_SYS(unshare), SCMP_SYS(setns), SCMP_SYS(bpf),
           SCMP_SYS(perf_event_open), SCMP_SYS(keyctl), SCMP_SYS(add_key), SCMP_SYS(request_key),
           SCMP_SYS(pidfd_getfd), SCMP_SYS(userfaultfd), SCMP_SYS(io_uring_setup),
-          // CAP_SYS_NICE is for sched_setaffinity, and what is allowed of setpriority below:
-          SCMP_SYS(sched_setscheduler), SCMP_SYS(sched_setattr), SCMP_SYS(sched_setparam),
-          SCMP_SYS(ioprio_set), SCMP_SYS(migrate_pages), SCMP_SYS(move_pages), SCMP_SYS(kill),
-          SCMP_SYS(tkill)}) {
+          // CAP_SYS_NICE is for sched_setaffinity, and what is allowed of setpriority and sched_setscheduler
+          // below:
+          SCMP_SYS(sched_setattr), SCMP_SYS(sched_setparam), SCMP_SYS(ioprio_set), SCMP_SYS(migrate_pages),
+          SCMP_SYS(move_pages), SCMP_SYS(kill), SCMP_SYS(tkill)}) {
         if (const int error = seccomp_rule_add(filter.get(), SCMP_ACT_ERRNO(EPERM), call, 0); error != 0)
             return failErrno(fmt::format("seccomp_rule_add({})", call), -error, ErrorCode::permissionDenied);
     }
@@ -43,6 +44,14 @@ Result<void> forbidCalls() {
                 seccomp_rule_add(filter.get(), SCMP_ACT_ERRNO(EPERM), SCMP_SYS(setpriority), 1, otherwise);
             error != 0)
             return failErrno("seccomp_rule_add(setpriority)", -error, ErrorCode::permissionDenied);
+    // The fault handler gives way and comes back (memory/give_way.h): nothing above other processes.
+    for (const auto& otherwise :
+         {SCMP_A1(SCMP_CMP_EQ, SCHED_FIFO), SCMP_A1(SCMP_CMP_EQ, SCHED_RR), SCMP_A1(SCMP_CMP_EQ, SCHED_BATCH),
+          SCMP_A1(SCMP_CMP_EQ, SCHED_BATCH + 1), SCMP_A1(SCMP_CMP_GT, SCHED_IDLE)})
+        if (const int error = seccomp_rule_add(filter.get(), SCMP_ACT_ERRNO(EPERM),
+                                               SCMP_SYS(sched_setscheduler), 1, otherwise);
+            error != 0)
+            return failErrno("seccomp_rule_add(sched_setscheduler)", -error, ErrorCode::permissionDenied);
     if (const int error = seccomp_load(filter.get()); error != 0)
         return failErrno("seccomp_load", -error, ErrorCode::permissionDenied);
     return {};

@@ -22,7 +22,7 @@ def test_the_manager_gives_up_every_privilege(thermocline, guest):
     thermocline.attached(guest)
     manager = thermocline.daemon.managers()[0]
     status = _status(manager)
-    sys_nice = 1 << 23  # where its threads in QEMU run is its to say, and by seccomp nothing else with it
+    sys_nice = 1 << 23  # where its threads in QEMU run is its to say; by seccomp little else (privileges_test)
     assert all(int(status[name], 16) == sys_nice for name in ("CapEff", "CapPrm"))
     assert all(int(status[name], 16) == 0 for name in ("CapInh", "CapAmb", "CapBnd"))
     assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
