@@ -21,6 +21,7 @@ constexpr unsigned mostFaultsBetweenLooks = 64;
 constexpr auto pauseWhereMoved = std::chrono::microseconds(25);
 /// After a longer pause a thread is woken as any other: it is not worth the keeper's ticks.
 constexpr auto longestPauseToGiveWay = std::chrono::milliseconds(10);
+constexpr unsigned givingsBetweenLooks = 1024;
 constexpr int retryMilliseconds = 1;
 /// For how long a stream waits for room for a whole block: several times what making it takes.
 constexpr auto patienceForBlock = std::chrono::milliseconds(100);
@@ -139,7 +140,7 @@ bool FaultHandler::servePending() {
     if (hooks_.messagesRead) hooks_.messagesRead();
     std::size_t kept = 0;
     bool noRoom = false;
-    const auto waking = giveWay() ? Waking::later : Waking::now;
+    const auto waking = givesWay() ? Waking::later : Waking::now;
     if (faultsUntilLook_ == 0 && pause_ > pauseWhereMoved) followFaultingThread(pending_.front().thread);
     for (std::size_t i = 0; i < pending_.size(); ++i) {
         const auto fault = pending_[i];
@@ -178,10 +179,17 @@ bool FaultHandler::servePending() {
 }
 
 /// For one fault alone, where another processor may be idle and faults come often enough; where reclaim is
-/// at work, the guest and we had better run on two.
-bool FaultHandler::giveWay() const {
-    return pending_.size() == 1 && pause_ < longestPauseToGiveWay && hooks_.quiet && hooks_.quiet() &&
-           giveWay_->allowed(served_);
+/// at work, the guest and we had better run on two. A thread that is bound to its processor stays there
+/// anyway.
+bool FaultHandler::givesWay() {
+    if (pending_.size() != 1 || pause_ >= longestPauseToGiveWay || !hooks_.quiet || !hooks_.quiet() ||
+        !giveWay_->allowed(served_))
+        return false;
+    const auto thread = pending_.front().thread;
+    if (thread == 0) return false;  // what was read from the file tier is served anew
+    if (untilBoundLook_ == 0) guestIsBound_ = isBoundToOneCpu(thread);
+    untilBoundLook_ = (untilBoundLook_ + 1) % givingsBetweenLooks;
+    return !guestIsBound_;
 }
 
 /// The last thing that is done for a fault: the thread may go on on this processor before we do. Whatever

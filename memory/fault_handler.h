@@ -79,7 +79,7 @@ class FaultHandler {
     /// Serves what it can of pending_; false when the process is ending.
     bool servePending();
     void followFaultingThread(pid_t thread);
-    [[nodiscard]] bool giveWay() const;
+    [[nodiscard]] bool givesWay();
     void wakeAsleep();
     void tell(VmAddress address) const;
     /// Continues the stream that a fault belongs to, or brings its neighbours. False: the fault is to be
@@ -105,6 +105,8 @@ class FaultHandler {
     };
     std::optional<Awaited> awaited_;  // the fault of a stream that goes on when there is room for a block
     std::optional<GiveWay> giveWay_;
+    bool guestIsBound_ = false;  // to one processor, as of its last look
+    unsigned untilBoundLook_ = 0;
     std::optional<VmAddress> asleep_;  // whose page is there
     unsigned faultsUntilLook_ = 0;
     unsigned faultsBetweenLooks_ = 1;

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <array>
@@ -168,6 +169,11 @@ Result<std::uint64_t> processStartTime(pid_t pid) {
 std::optional<int> lastCpuOf(pid_t thread) {
     const auto cpu = statField<int>(thread, 39);
     return cpu && *cpu >= 0 ? std::optional(*cpu) : std::nullopt;
+}
+
+bool isBoundToOneCpu(pid_t thread) {
+    cpu_set_t allowed;
+    return ::sched_getaffinity(thread, sizeof allowed, &allowed) == 0 && CPU_COUNT(&allowed) == 1;
 }
 
 }  // namespace thermocline::memory

@@ -55,5 +55,7 @@ Result<std::uint64_t> processStartTime(pid_t pid);
 
 /// CPU on which a thread ran last; nothing where that cannot be told.
 std::optional<int> lastCpuOf(pid_t thread);
+/// May it run on one CPU only? False where that cannot be told.
+bool isBoundToOneCpu(pid_t thread);
 
 }  // namespace thermocline::memory

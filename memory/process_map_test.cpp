@@ -2,6 +2,7 @@
 #include "memory/process_map.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <unistd.h>
 
 namespace thermocline::memory {
@@ -54,6 +55,19 @@ TEST(ProcessMap, readsItself) {
     ASSERT_TRUE(lastCpuOf(::getpid()));
     EXPECT_LT(*lastCpuOf(::getpid()), 4096);
     EXPECT_EQ(lastCpuOf(0x7fffffff), std::nullopt);
+}
+
+TEST(ProcessMap, tellsWhetherAThreadIsBoundToOneCpu) {
+    cpu_set_t before;
+    ASSERT_EQ(::sched_getaffinity(0, sizeof before, &before), 0);
+    EXPECT_EQ(isBoundToOneCpu(::gettid()), CPU_COUNT(&before) == 1);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(::sched_getcpu(), &one);
+    ASSERT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
+    EXPECT_TRUE(isBoundToOneCpu(::gettid()));
+    EXPECT_FALSE(isBoundToOneCpu(0x7fffffff)) << "there is no such thread";
+    ASSERT_EQ(::sched_setaffinity(0, sizeof before, &before), 0);
 }
 
 TEST(ProcessMap, findsStatusFields) {

@@ -26,7 +26,7 @@ LIMITS = (0, 30 * MIB, 36 * MIB, 40 * MIB, 44 * MIB, 48 * MIB, 56 * MIB)
 POINTS = (
     ("guest-registered", 1), ("guest-scanned", 1), ("guest-let-go", 1), ("agent-asked", 300), ("moved-aside-whole", 3),
     ("moved-aside", 100), ("slot-written", 4000), ("entry-replaced", 4000), ("entries-published", 100),
-    ("block-published", 2), ("dropped", 40), ("moved-in", 60), ("fault-served", 1000), ("brought-back", 200),
+    ("block-published", 2), ("dropped", 40), ("moved-in", 60), ("fault-served", 1000), ("page-there", 100), ("brought-back", 200),
     ("slot-copied", 300), ("slot-moved", 300), ("tightened", 300), ("event-read", 60), ("event-applied", 60),
     ("limit-changed", 4),
 )
