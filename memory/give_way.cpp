@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 namespace thermocline::memory {
@@ -29,7 +30,12 @@ constexpr bool aside(std::uint64_t turns) {
 }  // namespace
 
 GiveWay::GiveWay(std::function<bool()> wanted) : thread_(::gettid()), wanted_(std::move(wanted)) {
-    if (::sched_getscheduler(0) == SCHED_OTHER) keeper_ = std::thread([this] { keep(); });
+    if (::sched_getscheduler(0) != SCHED_OTHER) return;
+    try {
+        keeper_ = std::thread([this] { keep(); });
+    } catch (const std::system_error&) {
+        // No thread can be had: nothing that faults must not be served for.
+    }
 }
 
 GiveWay::~GiveWay() {
@@ -89,7 +95,7 @@ void GiveWay::rescue() {
     if (!harmful) return;
     const auto now = Clock::now().time_since_epoch();
     const bool again = now.count() < notBefore_.load() + longestPause.count();
-    pause_ = again ? std::min(2 * pause_, longestPause) : firstPause;
+    pause_ = std::clamp(again ? 2 * pause_ : firstPause, firstPause, longestPause);
     notBefore_ = (now + pause_).count();
 }
 

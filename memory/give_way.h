@@ -29,7 +29,7 @@ class GiveWay {
 
     /// For the calling thread, which alone calls what follows. `wanted`: does anybody wait for it? Asked by
     /// the keeper. Where the kernel does not let it have its class back, or somebody gave it another one than
-    /// SCHED_OTHER, it never gives way.
+    /// SCHED_OTHER, or there is no keeper to be had, it never gives way.
     explicit GiveWay(std::function<bool()> wanted);
     ~GiveWay();
     GiveWay(const GiveWay&) = delete;
@@ -49,6 +49,9 @@ class GiveWay {
     }
     /// How often the keeper had to help.
     [[nodiscard]] std::uint64_t rescues() const { return rescues_.load(std::memory_order_relaxed); }
+
+    /// Does the keeper wait to be told of the next turn? For tests.
+    [[nodiscard]] bool keeperRests() const { return resting_.load(); }
 
   private:
     void begin();

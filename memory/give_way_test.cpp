@@ -90,8 +90,8 @@ TEST_F(GiveWayTest, whereSomebodyHadToWaitItDoesNotGiveWayForEverLonger) {
 TEST_F(GiveWayTest, theKeeperThatRestsIsToldOfTheNextTurn) {
     for (int i = 0; i < 3; ++i) {
         giveWayToIt();
-        std::this_thread::sleep_for(
-            50ms);  // more than it takes until it rests; if not, the test is only weaker
+        while (!giveWay_->keeperRests())
+            std::this_thread::yield();
     }
     EXPECT_EQ(giveWay_->rescues(), 3U);
 }

@@ -16,6 +16,8 @@
 namespace thermocline::memory {
 namespace {
 
+/// Of a file tier: its key and its file.
+constexpr std::size_t keptOfTier = 2;
 constexpr auto stallWindow = std::chrono::seconds(1);
 
 thermocline_lane* laneAt(thermocline_lane* first, std::size_t lane) {
@@ -61,7 +63,7 @@ std::unique_ptr<FrozenTier> recoveredTier(const VmMemory::Options& options, std:
     auto wanted = tierOptions(options);
     // Only what is there counts.
     if (!options.frozen) wanted.store.maxFileBytes = UINT64_MAX / 4;
-    kept.resize(2);
+    kept.resize(keptOfTier);
     auto tier = FrozenTier::recover(wanted, {std::move(kept[0]), std::move(kept[1])});
     if (tier) {
         if (!options.frozen && !(*tier)->closing())
@@ -362,7 +364,7 @@ Result<void> VmMemory::handOver() {
     if (gone_) return fail(ErrorCode::processGone, "the VM's process has ended");
     if (detached_) return fail(ErrorCode::notAttached, "the VM has been detached");
     THERMOCLINE_TRY(checkRecoverable(attachment_.footprint.mechanism));
-    if (frozen_ && attachment_.footprint.kept.empty())
+    if (frozen_ && attachment_.footprint.kept.size() < keptOfTier)
         return fail(ErrorCode::notSupported,
                     "the VM's process may not keep the file tier's key and file open (no secret memory, or a "
                     "security module refused), so that nobody else could read what is in it");

@@ -143,9 +143,9 @@ if DFUZZER:
         thermocline.attached(guest)
         daemon = thermocline.daemon.process.pid
         files = descriptors(daemon)
-        done = subprocess.run([DFUZZER, "--bus=org.thermocline1", "--no-suppressions", "--verbose", "--min-iterations=500"], capture_output=True, text=True,
-                              stdin=subprocess.DEVNULL, env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": thermocline.daemon.bus_address},
-                              check=False)
+        done = subprocess.run([DFUZZER, "--bus=org.thermocline1", "--no-suppressions", "--verbose", "--min-iterations=500"],
+                              capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
+                              env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": thermocline.daemon.bus_address})
         print(done.stdout[-20000:], done.stderr[-2000:], f"{private_bytes(daemon)} bytes")
         assert done.returncode == 0
         assert thermocline.daemon.process.running and thermocline.daemon.process.pid == daemon

@@ -55,7 +55,8 @@ class LoopDisk:
             yield
         finally:
             with open(self._image, "r+b") as image:
-                image.write(content)
+                image.seek(_METADATA)  # before that it has worked all the time
+                image.write(content[_METADATA:])
             self._cut(self._size)
 
     def _cut(self, size):
