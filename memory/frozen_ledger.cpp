@@ -42,9 +42,11 @@ struct FrozenLedger::Header {
     std::array<FrozenSegments::Index, mostBuffers> segments;
     DayBudget written;
 
-    [[nodiscard]] static std::uint64_t tableOffset(std::uint64_t buffers) {
-        return pageBytes + buffers * FrozenSegments::segmentBytes;
+    [[nodiscard]] static std::uint64_t bufferOffset(std::uint64_t index) {
+        return pageBytes + index * FrozenSegments::segmentBytes;
     }
+    /// Behind the last buffer.
+    [[nodiscard]] static std::uint64_t tableOffset(std::uint64_t buffers) { return bufferOffset(buffers); }
 };
 
 Result<void> FrozenLedger::map(std::uint64_t bytes) {
@@ -53,6 +55,12 @@ Result<void> FrozenLedger::map(std::uint64_t bytes) {
     if (mapped == MAP_FAILED) return failErrno("mapping " + name_);
     header_ = static_cast<Header*>(mapped);
     mapped_ = bytes;
+    return {};
+}
+
+Result<void> FrozenLedger::reserve(std::uint64_t from, std::uint64_t bytes) {
+    const int error = ::posix_fallocate(fd_.get(), static_cast<off_t>(from), static_cast<off_t>(bytes));
+    if (error != 0) return failErrno("reserving " + name_, error, ErrorCode::outOfMemory);
     return {};
 }
 
@@ -74,12 +82,12 @@ Result<std::unique_ptr<FrozenLedger>> FrozenLedger::create(const std::string& pa
     const auto bytes = roundToPage(tableOffset + segments * sizeof(std::uint64_t));
     if (::ftruncate(ledger->fd_.get(), static_cast<off_t>(bytes)) != 0)
         return refuse(failErrno("sizing " + ledger->name_));
-    // Reserved now: a full tmpfs must show here, not as a SIGBUS. The table grows with what is in use.
-    if (const int error = ::posix_fallocate(ledger->fd_.get(), 0, static_cast<off_t>(tableOffset));
-        error != 0)
-        return refuse(failErrno("reserving " + ledger->name_, error, ErrorCode::outOfMemory));
+    // A full tmpfs must show here and wherever something is reserved, not as a SIGBUS. The table and the
+    // buffers grow with what is in use.
+    if (const auto reserved = ledger->reserve(0, pageBytes); !reserved)
+        return refuse(tl::unexpected(reserved.error()));
     if (const auto mapped = ledger->map(bytes); !mapped) return refuse(tl::unexpected(mapped.error()));
-    ledger->reserved_ = tableOffset;
+    ledger->tableEnd_ = tableOffset;
     auto& header = *ledger->header_;
     header.buffers = buffers;
     header.segments.fill(none);
@@ -108,7 +116,12 @@ Result<std::unique_ptr<FrozenLedger>> FrozenLedger::open(const std::string& path
     // The table has no gaps: segments are numbered in the order in which they are first filled.
     const auto table = static_cast<off_t>(Header::tableOffset(header.buffers));
     const auto hole = ::lseek(ledger->fd_.get(), table, SEEK_HOLE);
-    ledger->reserved_ = static_cast<std::uint64_t>(std::max(hole, table));
+    ledger->tableEnd_ = static_cast<std::uint64_t>(std::max(hole, table));
+    for (std::size_t i = 0; i < header.buffers; ++i) {
+        const auto at = static_cast<off_t>(Header::bufferOffset(i));
+        ledger->reservedBuffers_[i] = ::lseek(ledger->fd_.get(), at, SEEK_HOLE) >=
+                                      at + static_cast<off_t>(FrozenSegments::segmentBytes);
+    }
     return ledger;
 }
 
@@ -121,7 +134,14 @@ std::size_t FrozenLedger::buffers() const {
 }
 
 std::byte* FrozenLedger::buffer(std::size_t index) const {
-    return reinterpret_cast<std::byte*>(header_) + pageBytes + index * FrozenSegments::segmentBytes;
+    return reinterpret_cast<std::byte*>(header_) + Header::bufferOffset(index);
+}
+
+Result<void> FrozenLedger::reserveBuffer(std::size_t index) {
+    if (reservedBuffers_.test(index)) return {};
+    THERMOCLINE_TRY(reserve(Header::bufferOffset(index), FrozenSegments::segmentBytes));
+    reservedBuffers_.set(index);
+    return {};
 }
 
 FrozenSegments::Index FrozenLedger::segmentIn(std::size_t index) const {
@@ -141,13 +161,10 @@ Result<void> FrozenLedger::setSerial(FrozenSegments::Index segment, std::uint64_
     const auto end = Header::tableOffset(header_->buffers) + (segment + std::uint64_t{1}) * sizeof serial;
     if (end > mapped_)
         return fail(ErrorCode::outOfMemory, "the file tier has more segments than planned for");
-    if (end > reserved_) {
-        const auto more = roundToPage(end) - reserved_;
-        if (const int error =
-                ::posix_fallocate(fd_.get(), static_cast<off_t>(reserved_), static_cast<off_t>(more));
-            error != 0)
-            return failErrno("growing " + name_, error, ErrorCode::outOfMemory);
-        reserved_ += more;
+    if (end > tableEnd_) {
+        const auto more = roundToPage(end) - tableEnd_;
+        THERMOCLINE_TRY(reserve(tableEnd_, more));
+        tableEnd_ += more;
     }
     store(table()[segment], serial);
     return {};
@@ -155,7 +172,7 @@ Result<void> FrozenLedger::setSerial(FrozenSegments::Index segment, std::uint64_
 
 std::span<const std::uint64_t> FrozenLedger::serials() const {
     const auto offset = Header::tableOffset(header_->buffers);
-    auto used = (reserved_ - offset) / sizeof(std::uint64_t);
+    auto used = (tableEnd_ - offset) / sizeof(std::uint64_t);
     while (used > 0 && table()[used - 1] == 0)
         --used;
     return {table(), used};
@@ -182,7 +199,8 @@ void FrozenLedger::setClosing() {
 }
 
 std::uint64_t FrozenLedger::bytes() const {
-    return reserved_;
+    return pageBytes + reservedBuffers_.count() * FrozenSegments::segmentBytes +
+           (tableEnd_ - Header::tableOffset(header_->buffers));
 }
 
 }  // namespace thermocline::memory

@@ -11,6 +11,7 @@
 // segment is on the disk. So a SIGKILL between any two stores leaves what is true, or a segment in a buffer
 // that is on the disk as well, with the same bytes. Not thread-safe, but for the buffers' bytes.
 
+#include <bitset>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -31,7 +32,8 @@ class FrozenLedger {
     static constexpr FrozenSegments::Index none = UINT32_MAX;
 
     /// A new file `path` (mode 0600), for a tier of up to `maxFileBytes`; without a path it ends with this
-    /// process. Error: outOfMemory where there is no room, systemError.
+    /// process. It takes memory for a buffer from its first use on. Error: outOfMemory where there is no
+    /// room, systemError.
     static Result<std::unique_ptr<FrozenLedger>> create(const std::string& path, std::size_t buffers,
                                                         std::uint64_t maxFileBytes);
     /// What a manager left that is dead by now. Errors: notAttached where it has left none; notSupported for
@@ -42,8 +44,10 @@ class FrozenLedger {
     FrozenLedger& operator=(const FrozenLedger&) = delete;
 
     [[nodiscard]] std::size_t buffers() const;
-    /// Room for one segment, aligned to pages.
+    /// Room for one segment, aligned to pages. Not to be written to before reserveBuffer().
     [[nodiscard]] std::byte* buffer(std::size_t index) const;
+    /// Error: outOfMemory where there is no memory for it.
+    Result<void> reserveBuffer(std::size_t index);
     /// Whose bytes a buffer has; none: nobody's.
     [[nodiscard]] FrozenSegments::Index segmentIn(std::size_t index) const;
     void setSegment(std::size_t index, FrozenSegments::Index segment);
@@ -67,13 +71,16 @@ class FrozenLedger {
     struct Header;
     FrozenLedger(UniqueFd fd, std::string name) : fd_(std::move(fd)), name_(std::move(name)) {}
     Result<void> map(std::uint64_t bytes);
+    Result<void> reserve(std::uint64_t from, std::uint64_t bytes);
     [[nodiscard]] std::uint64_t* table() const;
 
     UniqueFd fd_;
     std::string name_;
     Header* header_ = nullptr;
-    std::uint64_t mapped_ = 0;    // bytes
-    std::uint64_t reserved_ = 0;  // of them, from the start on: a page that is not may be refused
+    std::uint64_t mapped_ = 0;  // bytes
+    // What is reserved: a page that is not may be refused.
+    std::uint64_t tableEnd_ = 0;  // of the table, from its start to here in the file
+    std::bitset<mostBuffers> reservedBuffers_;
 };
 
 }  // namespace thermocline::memory

@@ -5,6 +5,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -40,6 +41,7 @@ TEST_F(FrozenLedgerTest, givesBackWhatWasWrittenDown) {
         ASSERT_TRUE((*ledger)->setSerial(3, 5000));
         (*ledger)->setFile(identity);
         (*ledger)->setSegment(2, 699);
+        ASSERT_TRUE((*ledger)->reserveBuffer(2));
         (*ledger)->buffer(2)[7] = std::byte{42};
         (*ledger)->written().add(now, 4711);
     }
@@ -78,15 +80,42 @@ TEST_F(FrozenLedgerTest, whatIsNoLedgerIsRefused) {
     }
 }
 
+TEST_F(FrozenLedgerTest, takesMemoryForABufferWhenItIsUsed) {
+    const auto onDisk = [&] {
+        struct stat info {};
+        EXPECT_EQ(::stat(path().c_str(), &info), 0);
+        return static_cast<std::uint64_t>(info.st_blocks) * 512;
+    };
+    {
+        const auto ledger = FrozenLedger::create(path(), 5, 1U << 30);
+        ASSERT_TRUE(ledger);
+        EXPECT_EQ((*ledger)->bytes(), pageBytes);
+        EXPECT_EQ(onDisk(), pageBytes);
+        for (int twice = 0; twice < 2; ++twice) {
+            ASSERT_TRUE((*ledger)->reserveBuffer(3));
+            EXPECT_EQ((*ledger)->bytes(), pageBytes + FrozenSegments::segmentBytes);
+            EXPECT_EQ(onDisk(), (*ledger)->bytes());
+        }
+        std::fill_n((*ledger)->buffer(3), FrozenSegments::segmentBytes, std::byte{1});
+    }
+    const auto ledger = FrozenLedger::open(path());
+    ASSERT_TRUE(ledger);
+    EXPECT_EQ((*ledger)->bytes(), pageBytes + FrozenSegments::segmentBytes);
+}
+
 TEST_F(FrozenLedgerTest, aFullFileSystemIsAnErrorNotASignal) {
     ASSERT_EQ(::mount("tmpfs", directory_.c_str(), "tmpfs", 0, "size=1m"), 0) << "needs root";
+    const auto fill = [&] { std::ofstream(directory_ + "/rest") << std::string(2U << 20, 'x'); };
+    fill();
     EXPECT_EQ(FrozenLedger::create(path(), 5, 1U << 30).error().code, ErrorCode::outOfMemory);
-    EXPECT_TRUE(std::filesystem::is_empty(directory_));
+    EXPECT_FALSE(std::filesystem::exists(path()));
+    std::filesystem::remove(directory_ + "/rest");
     {
         const auto ledger = FrozenLedger::create(path(), 2, 1U << 30);
         ASSERT_TRUE(ledger) << ledger.error().message;
-        std::ofstream(directory_ + "/rest") << std::string(2U << 20, 'x');
+        fill();
         EXPECT_EQ((*ledger)->setSerial(0, 1).error().code, ErrorCode::outOfMemory);
+        EXPECT_EQ((*ledger)->reserveBuffer(0).error().code, ErrorCode::outOfMemory);
         EXPECT_TRUE((*ledger)->serials().empty());
         std::filesystem::remove(directory_ + "/rest");
         EXPECT_TRUE((*ledger)->setSerial(0, 1));

@@ -87,6 +87,10 @@ Result<void> FrozenStore::Impl::openSegment(std::uint64_t reserve) {
     if (buffer == buffers_.size())
         return fail(ErrorCode::busy, fmt::format("{} segments wait to be written to {}",
                                                  options_.writesUnderWay, file_->name()));
+    {
+        const std::lock_guard lock(state_);
+        THERMOCLINE_TRY(ledger_->reserveBuffer(buffer));
+    }
     const auto open = [&] {
         const std::lock_guard lock(state_);
         return segments_.open(reserve);

@@ -40,23 +40,54 @@ class HardLimitPolicy {
     std::uint64_t limit_;
 };
 
-/// How large the pool of staged pages should be: an eighth of what is in memory, long enough for hot pages to
-/// show themselves; but where everything is hot nothing would ever stay in so large a pool, and the limit
-/// would never be met. So it shrinks where all that was staged is touched again, in the end to nothing: what
-/// is staged is then evicted at once.
+/// How large the pool of staged pages should be: long enough for hot pages to show themselves, but no longer.
+/// Who touches a page in the pool waits for it, though less than for one that went on to the store. So the
+/// pool is worth its faults where those who pass it are touched much more seldom than those in it: rates of
+/// touch, per page, of what is staged and of what is cold, are what observe() compares. Where everything is
+/// much alike, or the pool holds more than the store, it only costs.
+///
+/// The derivation: C cold pages are wanted, a page stays cold for M = C / coldFaults, and each eviction costs
+/// a fault on a cold page, K, and stagedFaults / coldFaults = F ones on staged pages, k each; so the cost is
+/// (K + k F) C / M. A pool that is kept a little longer, where pages are touched at the rate h, lengthens M
+/// by h M - 1 and F by h (1 + F): worth it where h M > 1 + k (1 + F) / (K - k). With K = 2 k, and
+/// h = stagedFaults / staged pages, that is the comparison below.
+///
+/// And where everything is hot nothing would ever stay in a pool of any size, and the limit would never be
+/// met. So it shrinks where all that was staged is touched again, in the end to nothing: what is staged is
+/// then evicted at once.
 class PoolShare {
   public:
     static constexpr double most = 1.0 / 8;
+    static constexpr double first = 1.0 / 32;
+    static constexpr double leastWanted = 1.0 / 128;
 
     [[nodiscard]] double value() const { return value_; }
     /// Pages go straight to the store.
     [[nodiscard]] bool forced() const { return value_ == 0; }
-    void evicted() { value_ = std::min(most, value_ * 1.25 + least); }
+    void evicted() { value_ = std::min(wanted_, value_ * 1.25 + least); }
     void touched() { value_ = value_ / 2 < least ? 0 : value_ / 2; }
+
+    /// Faults since it was told last, and what is staged and cold now, in pages.
+    void observe(std::uint64_t stagedFaults, std::uint64_t coldFaults, std::uint64_t staged,
+                 std::uint64_t cold) {
+        stagedFaults_ += static_cast<double>(stagedFaults);
+        coldFaults_ += static_cast<double>(coldFaults);
+        if (stagedFaults_ + coldFaults_ < enoughFaults || staged == 0) return;
+        const auto held = static_cast<double>(cold) / static_cast<double>(staged) - 1;
+        const bool worthIt = stagedFaults_ * held > 2 * coldFaults_;
+        wanted_ = std::clamp(wanted_ * (worthIt ? 1.25 : 0.8), leastWanted, most);
+        value_ = std::min(value_, wanted_);
+        stagedFaults_ /= 2;
+        coldFaults_ /= 2;
+    }
 
   private:
     static constexpr double least = 1.0 / 512;
-    double value_ = most;
+    static constexpr double enoughFaults = 256;
+    double wanted_ = first;
+    double value_ = first;
+    double stagedFaults_ = 0;  // the latest count most
+    double coldFaults_ = 0;
 };
 
 }  // namespace thermocline::memory

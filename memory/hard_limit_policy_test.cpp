@@ -27,15 +27,66 @@ TEST(HardLimitPolicy, keepsAnEighthStagedBeforeItEvicts) {
 
 TEST(PoolShare, shrinksToNothingWhereEverythingIsHotAndComesBack) {
     PoolShare share;
-    EXPECT_EQ(share.value(), 0.125);
+    EXPECT_EQ(share.value(), PoolShare::first);
     int times = 0;
     for (; !share.forced(); ++times)
         share.touched();
-    EXPECT_EQ(times, 7);
+    EXPECT_EQ(times, 5);
     EXPECT_EQ(HardLimitPolicy(512 * mib).next({600 * mib, 560 * mib, 0}, share.value()), Action::evict);
     for (int i = 0; i < 20; ++i)
         share.evicted();
-    EXPECT_EQ(share.value(), 0.125);
+    EXPECT_EQ(share.value(), PoolShare::first);
+}
+
+/// Observed so often that it has decided, and become what it wants to be.
+double settled(PoolShare& share, std::uint64_t stagedFaults, std::uint64_t coldFaults, std::uint64_t staged,
+               std::uint64_t cold) {
+    for (int i = 0; i < 40; ++i) {
+        share.observe(stagedFaults, coldFaults, staged, cold);
+        share.evicted();
+    }
+    return share.value();
+}
+
+TEST(PoolShare, isLargeWhereWhatPassedItIsSeldomTouched) {
+    PoolShare share;
+    // A staged page is touched 0.4 times a second, say, a cold one 0.001 times.
+    EXPECT_EQ(settled(share, 400, 50, 1000, 50000), PoolShare::most);
+    // Nobody wants what is cold.
+    PoolShare other;
+    EXPECT_EQ(settled(other, 300, 0, 1000, 900000), PoolShare::most);
+}
+
+TEST(PoolShare, isSmallWhereAllPagesAreAlike) {
+    // Random: 1.2 touches a second, staged or cold.
+    PoolShare share;
+    EXPECT_EQ(settled(share, 1200, 60000, 1000, 50000), PoolShare::leastWanted);
+    // Nobody wants what is staged, but somebody what is cold.
+    EXPECT_EQ(settled(share, 0, 1000, 1000, 50000), PoolShare::leastWanted);
+    // The other way round again.
+    EXPECT_EQ(settled(share, 400, 50, 1000, 50000), PoolShare::most);
+}
+
+TEST(PoolShare, isNeverWorthMoreThanTheStore) {
+    // Staged pages are touched ten times as often as cold ones. But there are more of them than of those, and
+    // each eviction costs twenty faults on them.
+    PoolShare share;
+    EXPECT_EQ(settled(share, 20000, 1000, 20000, 10000), PoolShare::leastWanted);
+}
+
+TEST(PoolShare, waitsUntilFaultsTellSomething) {
+    PoolShare share;
+    share.observe(0, 255, 1000, 50000);
+    EXPECT_EQ(share.value(), PoolShare::first);
+    share.observe(0, 1, 0, 50000);  // nothing is staged
+    EXPECT_EQ(share.value(), PoolShare::first);
+    share.observe(0, 0, 1000, 50000);
+    EXPECT_LT(share.value(), PoolShare::first);
+    const double once = share.value();
+    share.observe(0, 127, 1000, 50000);  // half of what was told before counts still
+    EXPECT_EQ(share.value(), once);
+    share.observe(0, 1, 1000, 50000);
+    EXPECT_LT(share.value(), once);
 }
 
 TEST(HardLimitPolicy, headroomIsBounded) {

@@ -103,6 +103,7 @@ class Reclaimer {
     void concede();
     [[nodiscard]] bool outOfPatience() const;
     void observePressure();
+    void observePool();
     void keepOffTheFaultsCpu();
     // reclaimer_choice.cpp
     Step stage(BlockNumber block, Pager::HotBlocks hot, bool passed = false);
@@ -168,6 +169,8 @@ class Reclaimer {
     Clock::time_point respiteUntil_{};
     Clock::time_point progressAt_{};  // reclaim began, or freed something
     PoolShare poolShare_;
+    std::uint64_t stagedFaultsBefore_ = 0;
+    std::uint64_t coldFaultsBefore_ = 0;
     BlockNumber nextInOrder_ = 0;             // to be brought back for who copies the VM's memory
     bool limitWaits_ = false;                 // for the end of that
     bool hostShort_ = false;                  // the limit has to hold all the same

@@ -40,6 +40,19 @@ void Reclaimer::observePressure() {
         pressure_ = Pressure::waits;
     else if (now - waitedLast_ > calm)
         pressure_ = Pressure::none;
+    observePool();
+}
+
+/// Is what is staged worth the faults on it?
+void Reclaimer::observePool() {
+    const auto& counters = pager_.counters();
+    const std::uint64_t staged = counters.stagedFaults;
+    const std::uint64_t cold = counters.coldFaults + counters.frozenFaults;
+    const auto& pages = pager_.pages();
+    poolShare_.observe(
+        staged - std::exchange(stagedFaultsBefore_, staged), cold - std::exchange(coldFaultsBefore_, cold),
+        pages.count(PageState::staged),
+        pages.count(PageState::cold) + pages.count(PageState::filled) + pages.count(PageState::frozen));
 }
 
 void Reclaimer::reclaim() {

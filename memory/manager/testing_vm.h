@@ -79,7 +79,7 @@ class Vm {
     /// Limits of all sizes, until the manager dies where it was told to. False where it does not.
     bool changeLimitsUntilItDies() {
         std::mt19937_64 random(7);
-        for (int i = 0; i < 400; ++i) {
+        for (int i = 0; i < 4000; ++i) {
             const std::array<std::uint64_t, 5> limits{0, 48 * mib, 24 * mib, 40 * mib, 32 * mib};
             if (!setLimit(limits.at(random() % limits.size()))) return true;
             for (unsigned n = 0; n < 20 + random() % 60; ++n) {
