@@ -141,6 +141,7 @@ bool FaultHandler::servePending() {
     std::size_t kept = 0;
     bool noRoom = false;
     const auto waking = givesWay() ? Waking::later : Waking::now;
+    if (waking == Waking::now) giveWay_->takeBack();
     if (faultsUntilLook_ == 0 && pause_ > pauseWhereMoved) followFaultingThread(pending_.front().thread);
     for (std::size_t i = 0; i < pending_.size(); ++i) {
         const auto fault = pending_[i];

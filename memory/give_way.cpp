@@ -23,10 +23,6 @@ bool setPolicy(pid_t thread, int policy) {
     return ::sched_setscheduler(thread, policy, &none) == 0;
 }
 
-constexpr bool aside(std::uint64_t turns) {
-    return turns % 2 != 0;
-}
-
 }  // namespace
 
 GiveWay::GiveWay(std::function<bool()> wanted) : thread_(::gettid()), wanted_(std::move(wanted)) {
@@ -49,19 +45,21 @@ GiveWay::~GiveWay() {
 
 // Both sides write first and look then (sequentially consistent): either the keeper sees that a turn has
 // begun, or we see that it is about to rest. So no turn goes unwatched.
-void GiveWay::begin() {
+void GiveWay::stepAside() {
+    const bool already = aside_.exchange(true);
     turns_.fetch_add(1);
     if (resting_.load() && resting_.exchange(false)) {
         { const std::lock_guard lock(mutex_); }  // so that it cannot fall between its check and its sleep
         changed_.notify_all();
     }
-    setPolicy(0, SCHED_IDLE);
+    if (!already) setPolicy(0, SCHED_IDLE);
 }
 
-// The keeper only ever gives the class back: whichever of the two is last, it is SCHED_OTHER.
-void GiveWay::end() {
-    setPolicy(0, SCHED_OTHER);
-    turns_.fetch_add(1);
+// The flag first, on both sides: whoever takes it down gives the class back afterwards, and the keeper does
+// nothing else. So a thread that is SCHED_IDLE has its flag up, and is watched; at worst the keeper comes
+// late and one that has its flag up is SCHED_OTHER.
+void GiveWay::takeBack() {
+    if (aside_.load(std::memory_order_relaxed) && aside_.exchange(false)) setPolicy(0, SCHED_OTHER);
 }
 
 void GiveWay::keep() {
@@ -71,25 +69,27 @@ void GiveWay::keep() {
     possible_ = true;
     std::unique_lock lock(mutex_);
     auto seen = turns_.load();
-    std::uint64_t rescued = 0;
     for (unsigned inVain = 0; !stop_;) {
         if (inVain >= mostTicksInVain) {
             resting_ = true;
-            if (turns_.load() == seen) changed_.wait(lock, [&] { return stop_ || !resting_; });
+            if (turns_.load() == seen && !aside_.load())
+                changed_.wait(lock, [&] { return stop_ || !resting_; });
             resting_ = false;
             inVain = 0;
         } else {
             changed_.wait_for(lock, tick, [&] { return stop_; });
         }
         const auto now = turns_.load();
-        inVain = now == seen && !aside(now) ? inVain + 1 : 0;
-        if (now == seen && aside(now) && std::exchange(rescued, now) != now) rescue();
+        const bool aside = aside_.load();
+        inVain = now == seen && !aside ? inVain + 1 : 0;
+        if (now == seen && aside) rescue();
         seen = now;
     }
 }
 
 void GiveWay::rescue() {
     const bool harmful = wanted_();
+    if (!aside_.exchange(false)) return;
     setPolicy(thread_, SCHED_OTHER);
     rescues_.fetch_add(1, std::memory_order_relaxed);
     if (!harmful) return;

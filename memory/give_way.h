@@ -5,11 +5,13 @@
 // idle processor where there is one, an interrupt (and in a nested VM an exit) away, although its own is
 // about to be free: it is busy with the waker. A processor that has nothing to run but SCHED_IDLE counts as
 // idle, and is not left; so that is what the waker is while it wakes, and who is woken pushes it aside.
+// It stays aside until its next turn, which then costs nothing.
 //
 // The danger: as SCHED_IDLE a thread waits for all others, and it is the one whom the guest's faults wait
 // for. So nothing is held and nothing left to do when it gives way, and a second thread, the keeper, looks
-// every millisecond whether it is still aside, and gives it its class back. Where somebody had to wait for
-// it till then, it does not give way for a while, the longer the more often that was so.
+// every millisecond whether it is aside and has had no turn since, and gives it its class back. Where
+// somebody had to wait for it till then, it does not give way for a while, the longer the more often that was
+// so.
 
 #include <sys/types.h>
 
@@ -40,13 +42,15 @@ class GiveWay {
         return possible_.load(std::memory_order_relaxed) &&
                now.time_since_epoch().count() >= notBefore_.load(std::memory_order_relaxed);
     }
-    /// Calls `wake`, and may go on only when there is nothing else to run here. REQUIRES: no lock is held.
+    /// Calls `wake`, and may go on only when there is nothing else to run here, then and later: until
+    /// takeBack(), or for a millisecond or two. REQUIRES: no lock is held.
     template <typename Wake>
     void during(Wake&& wake) {
-        begin();
+        stepAside();
         wake();
-        end();
     }
+    /// What comes next is not to wait for others. Costs nothing where it is not aside.
+    void takeBack();
     /// How often the keeper had to help.
     [[nodiscard]] std::uint64_t rescues() const { return rescues_.load(std::memory_order_relaxed); }
 
@@ -54,16 +58,16 @@ class GiveWay {
     [[nodiscard]] bool keeperRests() const { return resting_.load(); }
 
   private:
-    void begin();
-    void end();
+    void stepAside();
     void keep();
     void rescue();
 
     const pid_t thread_;
     std::function<bool()> wanted_;
     std::atomic<bool> possible_{false};
-    std::atomic<std::uint64_t> turns_{0};  // odd: it has given way
-    std::atomic<bool> resting_{false};     // the keeper, until it is told
+    std::atomic<bool> aside_{false};  // SCHED_IDLE, or about to be; false is followed by SCHED_OTHER
+    std::atomic<std::uint64_t> turns_{0};
+    std::atomic<bool> resting_{false};  // the keeper, until it is told
     std::atomic<std::int64_t> notBefore_{0};
     std::atomic<std::uint64_t> rescues_{0};
     std::chrono::nanoseconds pause_{0};  // the keeper's: the last one that was imposed

@@ -65,7 +65,27 @@ TEST_F(GiveWayTest, everythingElseGoesFirstMeanwhile) {
     for (int i = 0; i < 1000 && !idle; ++i)  // the keeper may be there first
         giveWay_->during([&] { idle = ::sched_getscheduler(0) == SCHED_IDLE; });
     EXPECT_TRUE(idle);
+    giveWay_->takeBack();
     EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
+    giveWay_->takeBack();
+    EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
+}
+
+TEST_F(GiveWayTest, itStaysAsideFromTurnToTurnUntilTheKeeperFindsNone) {
+    bool idle = false;
+    for (int i = 0; i < 1000 && !idle; ++i) {
+        giveWay_->during([] {});
+        idle = ::sched_getscheduler(0) == SCHED_IDLE;
+    }
+    EXPECT_TRUE(idle);
+    while (::sched_getscheduler(0) != SCHED_OTHER)
+        ::sched_yield();
+    EXPECT_TRUE(giveWay_->allowed(GiveWay::Clock::now()));
+    while (!giveWay_->keeperRests())
+        std::this_thread::yield();
+    const auto rescues = giveWay_->rescues();
+    giveWay_->takeBack();  // it has its class already
+    EXPECT_EQ(giveWay_->rescues(), rescues);
 }
 
 TEST_F(GiveWayTest, whoeverRunsTheKeeperBringsItBack) {
