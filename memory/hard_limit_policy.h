@@ -46,11 +46,11 @@ class HardLimitPolicy {
 /// touch, per page, of what is staged and of what is cold, are what observe() compares. Where everything is
 /// much alike, or the pool holds more than the store, it only costs.
 ///
-/// The derivation: C cold pages are wanted, a page stays cold for M = C / coldFaults, and each eviction costs
-/// a fault on a cold page, K, and stagedFaults / coldFaults = F ones on staged pages, k each; so the cost is
+/// The derivation: C cold pages are wanted, a page stays cold for M = C / coldBack, and each eviction costs a
+/// fault on a cold page, K, and F = stagedFaults / coldFaults ones on staged pages, k each; so the cost is
 /// (K + k F) C / M. A pool that is kept a little longer, where pages are touched at the rate h, lengthens M
 /// by h M - 1 and F by h (1 + F): worth it where h M > 1 + k (1 + F) / (K - k). With K = 2 k, and
-/// h = stagedFaults / staged pages, that is the comparison below.
+/// h = stagedBack / staged pages, that is the comparison below.
 ///
 /// And where everything is hot nothing would ever stay in a pool of any size, and the limit would never be
 /// met. So it shrinks where all that was staged is touched again, in the end to nothing: what is staged is
@@ -67,18 +67,30 @@ class PoolShare {
     void evicted() { value_ = std::min(wanted_, value_ * 1.25 + least); }
     void touched() { value_ = value_ / 2 < least ? 0 : value_ / 2; }
 
-    /// Faults since it was told last, and what is staged and cold now, in pages.
-    void observe(std::uint64_t stagedFaults, std::uint64_t coldFaults, std::uint64_t staged,
-                 std::uint64_t cold) {
-        stagedFaults_ += static_cast<double>(stagedFaults);
-        coldFaults_ += static_cast<double>(coldFaults);
-        if (stagedFaults_ + coldFaults_ < enoughFaults || staged == 0) return;
-        const auto held = static_cast<double>(cold) / static_cast<double>(staged) - 1;
-        const bool worthIt = stagedFaults_ * held > 2 * coldFaults_;
+    /// What came back since it was told last: by how many faults, and how many pages (one fault may bring a
+    /// huge page, or more than was asked for).
+    struct Back {
+        double stagedFaults = 0;
+        double stagedPages = 0;
+        double coldFaults = 0;
+        double coldPages = 0;
+    };
+    /// `staged`, `cold`: pages that are so now.
+    void observe(const Back& back, std::uint64_t staged, std::uint64_t cold) {
+        seen_.stagedFaults += back.stagedFaults;
+        seen_.stagedPages += back.stagedPages;
+        seen_.coldFaults += back.coldFaults;
+        seen_.coldPages += back.coldPages;
+        if (seen_.stagedFaults + seen_.coldFaults < enoughFaults || staged == 0) return;
+        const double hot = seen_.stagedPages * static_cast<double>(cold) * seen_.coldFaults;
+        const double alike = seen_.coldPages * static_cast<double>(staged);
+        // Where nobody wants what is cold, the pool does what it is for.
+        const bool worthIt =
+            seen_.coldFaults == 0 || hot > alike * (2 * seen_.coldFaults + seen_.stagedFaults);
         wanted_ = std::clamp(wanted_ * (worthIt ? 1.25 : 0.8), leastWanted, most);
         value_ = std::min(value_, wanted_);
-        stagedFaults_ /= 2;
-        coldFaults_ /= 2;
+        // The latest count most.
+        seen_ = {seen_.stagedFaults / 2, seen_.stagedPages / 2, seen_.coldFaults / 2, seen_.coldPages / 2};
     }
 
   private:
@@ -86,8 +98,7 @@ class PoolShare {
     static constexpr double enoughFaults = 256;
     double wanted_ = first;
     double value_ = first;
-    double stagedFaults_ = 0;  // the latest count most
-    double coldFaults_ = 0;
+    Back seen_;
 };
 
 }  // namespace thermocline::memory

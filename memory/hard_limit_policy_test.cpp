@@ -39,10 +39,9 @@ TEST(PoolShare, shrinksToNothingWhereEverythingIsHotAndComesBack) {
 }
 
 /// Observed so often that it has decided, and become what it wants to be.
-double settled(PoolShare& share, std::uint64_t stagedFaults, std::uint64_t coldFaults, std::uint64_t staged,
-               std::uint64_t cold) {
+double settled(PoolShare& share, const PoolShare::Back& back, std::uint64_t staged, std::uint64_t cold) {
     for (int i = 0; i < 40; ++i) {
-        share.observe(stagedFaults, coldFaults, staged, cold);
+        share.observe(back, staged, cold);
         share.evicted();
     }
     return share.value();
@@ -51,41 +50,52 @@ double settled(PoolShare& share, std::uint64_t stagedFaults, std::uint64_t coldF
 TEST(PoolShare, isLargeWhereWhatPassedItIsSeldomTouched) {
     PoolShare share;
     // A staged page is touched 0.4 times a second, say, a cold one 0.001 times.
-    EXPECT_EQ(settled(share, 400, 50, 1000, 50000), PoolShare::most);
+    EXPECT_EQ(settled(share, {400, 400, 50, 50}, 1000, 50000), PoolShare::most);
     // Nobody wants what is cold.
     PoolShare other;
-    EXPECT_EQ(settled(other, 300, 0, 1000, 900000), PoolShare::most);
+    EXPECT_EQ(settled(other, {300, 300, 0, 0}, 1000, 900000), PoolShare::most);
 }
 
 TEST(PoolShare, isSmallWhereAllPagesAreAlike) {
     // Random: 1.2 touches a second, staged or cold.
     PoolShare share;
-    EXPECT_EQ(settled(share, 1200, 60000, 1000, 50000), PoolShare::leastWanted);
+    EXPECT_EQ(settled(share, {1200, 1200, 60000, 60000}, 1000, 50000), PoolShare::leastWanted);
     // Nobody wants what is staged, but somebody what is cold.
-    EXPECT_EQ(settled(share, 0, 1000, 1000, 50000), PoolShare::leastWanted);
+    EXPECT_EQ(settled(share, {0, 0, 1000, 1000}, 1000, 50000), PoolShare::leastWanted);
     // The other way round again.
-    EXPECT_EQ(settled(share, 400, 50, 1000, 50000), PoolShare::most);
+    EXPECT_EQ(settled(share, {400, 400, 50, 50}, 1000, 50000), PoolShare::most);
 }
 
 TEST(PoolShare, isNeverWorthMoreThanTheStore) {
     // Staged pages are touched ten times as often as cold ones. But there are more of them than of those, and
     // each eviction costs twenty faults on them.
     PoolShare share;
-    EXPECT_EQ(settled(share, 20000, 1000, 20000, 10000), PoolShare::leastWanted);
+    EXPECT_EQ(settled(share, {20000, 20000, 1000, 1000}, 20000, 10000), PoolShare::leastWanted);
+}
+
+TEST(PoolShare, countsPagesWhereOneFaultBringsMany) {
+    // Huge pages: each is touched ten times a second, what is cold by the page.
+    PoolShare share;
+    EXPECT_EQ(settled(share, {20, 10240, 2000, 2000}, 1024, 50000), PoolShare::most);
+    PoolShare pages;
+    EXPECT_EQ(settled(pages, {20, 20, 2000, 2000}, 1024, 50000), PoolShare::leastWanted);
+    // Whole blocks come back from the store by one fault, too.
+    PoolShare blocks;
+    EXPECT_EQ(settled(blocks, {200, 2000, 2000, 1024000}, 1024, 50000), PoolShare::leastWanted);
 }
 
 TEST(PoolShare, waitsUntilFaultsTellSomething) {
     PoolShare share;
-    share.observe(0, 255, 1000, 50000);
+    share.observe({0, 0, 255, 255}, 1000, 50000);
     EXPECT_EQ(share.value(), PoolShare::first);
-    share.observe(0, 1, 0, 50000);  // nothing is staged
+    share.observe({0, 0, 1, 1}, 0, 50000);  // nothing is staged
     EXPECT_EQ(share.value(), PoolShare::first);
-    share.observe(0, 0, 1000, 50000);
+    share.observe({}, 1000, 50000);
     EXPECT_LT(share.value(), PoolShare::first);
     const double once = share.value();
-    share.observe(0, 127, 1000, 50000);  // half of what was told before counts still
+    share.observe({0, 0, 127, 127}, 1000, 50000);  // half of what was told before counts still
     EXPECT_EQ(share.value(), once);
-    share.observe(0, 1, 1000, 50000);
+    share.observe({0, 0, 1, 1}, 1000, 50000);
     EXPECT_LT(share.value(), once);
 }
 

@@ -72,6 +72,7 @@ class Pager {
   public:
     struct Counters {
         std::atomic<std::uint64_t> stagedFaults{0};
+        std::atomic<std::uint64_t> stagedBack{0};  ///< pages that those brought: one, or a huge page
         std::atomic<std::uint64_t> coldFaults{0};
         std::atomic<std::uint64_t> frozenFaults{0};
         std::atomic<std::uint64_t> zeroFaults{0};

@@ -149,6 +149,7 @@ Served Pager::serveStaged(PageNumber number, VmAddress address, Waking waking) {
             if (moved.pages.any()) {
                 state.stagedWhole = false;
                 state.heat = state.heat.touched();
+                counters_.stagedBack.fetch_add(moved.pages.count(), std::memory_order_relaxed);
             }
             if (moved.step == Step::gone) return Served::gone;
             if (moved.pages.test(number % pagesPerBlock)) {
@@ -177,6 +178,7 @@ Served Pager::serveStaged(PageNumber number, VmAddress address, Waking waking) {
         mask.set(number % pagesPerBlock);
         addLeftovers(block, mask);
         counters_.stagedFaults.fetch_add(1, std::memory_order_relaxed);
+        counters_.stagedBack.fetch_add(1, std::memory_order_relaxed);
     }
     return served;
 }

@@ -169,8 +169,7 @@ class Reclaimer {
     Clock::time_point respiteUntil_{};
     Clock::time_point progressAt_{};  // reclaim began, or freed something
     PoolShare poolShare_;
-    std::uint64_t stagedFaultsBefore_ = 0;
-    std::uint64_t coldFaultsBefore_ = 0;
+    PoolShare::Back cameBack_;                // all in all, when the share was told last
     BlockNumber nextInOrder_ = 0;             // to be brought back for who copies the VM's memory
     bool limitWaits_ = false;                 // for the end of that
     bool hostShort_ = false;                  // the limit has to hold all the same

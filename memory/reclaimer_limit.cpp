@@ -46,11 +46,15 @@ void Reclaimer::observePressure() {
 /// Is what is staged worth the faults on it?
 void Reclaimer::observePool() {
     const auto& counters = pager_.counters();
-    const std::uint64_t staged = counters.stagedFaults;
-    const std::uint64_t cold = counters.coldFaults + counters.frozenFaults;
+    const auto coldFaults = static_cast<double>(counters.coldFaults + counters.frozenFaults);
+    const PoolShare::Back back{static_cast<double>(counters.stagedFaults),
+                               static_cast<double>(counters.stagedBack), coldFaults,
+                               coldFaults + static_cast<double>(counters.prefetchedPages)};
+    const auto before = std::exchange(cameBack_, back);
     const auto& pages = pager_.pages();
     poolShare_.observe(
-        staged - std::exchange(stagedFaultsBefore_, staged), cold - std::exchange(coldFaultsBefore_, cold),
+        {back.stagedFaults - before.stagedFaults, back.stagedPages - before.stagedPages,
+         back.coldFaults - before.coldFaults, back.coldPages - before.coldPages},
         pages.count(PageState::staged),
         pages.count(PageState::cold) + pages.count(PageState::filled) + pages.count(PageState::frozen));
 }
