@@ -47,10 +47,18 @@ double seconds(std::chrono::steady_clock::duration took) {
     return std::chrono::duration<double>(took).count();
 }
 
-/// Lets the subject touch `count` pages, `stride` apart; seconds by the subject's own clock.
-double touch(SubjectProcess& subject, std::uint64_t count, std::uint64_t stride) {
-    const auto answer = subject.command(fmt::format("touch 0 {} {}", count, stride));
-    return std::stod(answer.substr(3)) * 1e-9;
+/// Seconds for each page, by the subject's own clock, where it touches `pages` of them.
+double touch(SubjectProcess& subject, const std::string& command, std::uint64_t pages) {
+    return std::stod(subject.command(command).substr(3)) * 1e-9 / static_cast<double>(pages);
+}
+/// One after the other in an order that nobody can guess: what one fault alone costs.
+double touchAll(SubjectProcess& subject) {
+    return touch(subject, fmt::format("touch-shuffled 0 {}", subjectPages), subjectPages);
+}
+/// Huge pages come back as one: one page of each.
+double touchBlocks(SubjectProcess& subject) {
+    constexpr auto blocks = subjectPages / pagesPerBlock;
+    return touch(subject, fmt::format("touch 0 {} {}", blocks, pagesPerBlock), blocks);
 }
 
 /// The floor: poll, read, UFFDIO_COPY of the same page; no state, no lookup, no content.
@@ -75,7 +83,7 @@ void floorCopy(benchmark::State& state) {
     });
     for (auto _ : state) {
         subject.command(fmt::format("discard 0 {}", subjectPages));
-        state.SetIterationTime(touch(subject, subjectPages, 1) / static_cast<double>(subjectPages));
+        state.SetIterationTime(touchAll(subject));
     }
     stop = true;
     loop.join();
@@ -90,14 +98,12 @@ void fault(benchmark::State& state, bool huge, From from) {
     subject.command("fill 1 plain");
     PagerRig rig(subject);
     rig.serve();
-    // Huge pages come back as one: touch one page of each.
-    const auto stride = huge && from == From::staged ? pagesPerBlock : 1;
+    const bool blocks = huge && from == From::staged;
     for (auto _ : state) {
         rig.restoreAll();
         rig.stageAll();
         if (from == From::cold) rig.evictAll();
-        state.SetIterationTime(touch(subject, subjectPages / stride, stride) /
-                               static_cast<double>(subjectPages / stride));
+        state.SetIterationTime(blocks ? touchBlocks(subject) : touchAll(subject));
     }
 }
 void stagedFault(benchmark::State& state) {
