@@ -46,7 +46,9 @@ constexpr bool signalsKeptBack = false;
 void keepRegisters() {
     alignas(32) static std::array<std::uint64_t, 4> pattern{0x1111111111111111, 0x2222222222222222,
                                                             0x3333333333333333, 0x4444444444444444};
-    alignas(32) static std::array<std::array<std::uint64_t, 4>, 2> after;
+    // Objects of their own: there are hardly any registers left to address parts of one with.
+    alignas(32) static std::array<std::uint64_t, 4> first;
+    alignas(32) static std::array<std::uint64_t, 4> last;
     static std::uint64_t sum;  // nothing lies in the red zone but what is put there
     asm volatile(
         "vmovdqa %[pattern], %%ymm3\n vmovdqa %[pattern], %%ymm15\n"
@@ -58,13 +60,13 @@ void keepRegisters() {
         "add %%r9, %%rbx\n add %%r10, %%rbx\n add %%r11, %%rbx\n add %%r12, %%rbx\n add %%r13, %%rbx\n"
         "add %%r14, %%rbx\n add -8(%%rsp), %%rbx\n add -128(%%rsp), %%rbx\n mov %%rbx, %[sum]\n"
         "vmovdqa %%ymm3, %[first]\n vmovdqa %%ymm15, %[last]\n"
-        : [sum] "=m"(sum), [first] "=m"(after[0]), [last] "=m"(after[1])
+        : [sum] "=m"(sum), [first] "=m"(first), [last] "=m"(last)
         : [pattern] "m"(pattern)
         : "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "ymm3",
           "ymm15", "memory", "cc");
     constexpr std::uint64_t expected =
         3 + 5 + 7 + 11 + 13 + 17 + 19 + 23 + 29 + 31 + 37 + 41 + 0x55aa + 0x33cc;
-    if (sum != expected || after[0] != pattern || after[1] != pattern) board->wrong = true;
+    if (sum != expected || first != pattern || last != pattern) board->wrong = true;
     ++board->rounds;
 }
 
