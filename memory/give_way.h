@@ -11,7 +11,8 @@
 // for. So nothing is held and nothing left to do when it gives way, and a second thread, the keeper, looks
 // every millisecond whether it is aside and has had no turn since, and gives it its class back. Where
 // somebody had to wait for it till then, it does not give way for a while, the longer the more often that was
-// so.
+// so. What it begins while it is still aside, with locks of ours and of the kernel's, may be held up by
+// others on this processor in the same way: for two of those milliseconds at most.
 
 #include <sys/types.h>
 
