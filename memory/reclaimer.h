@@ -100,7 +100,7 @@ class Reclaimer {
     void setNote(std::string note);
     // reclaimer_limit.cpp
     void reclaim();
-    void concede();
+    void concede(bool froze);
     [[nodiscard]] bool outOfPatience() const;
     void observePressure();
     void observePool();
@@ -150,6 +150,7 @@ class Reclaimer {
     BlockNumber copyHand_ = 0;         // next block to look for copies in
     BlockNumber frozenHand_ = 0;       // ... and for pages that are cold for long
     Clock::time_point freezeAgain_{};  // in vain until then
+    bool diskBusy_ = false;            // that is why
     /// A turnover: as many pages have been evicted as are in memory.
     Clock::time_point turnoverBegan_ = Clock::now();
     std::uint64_t evictedBefore_ = 0;

@@ -57,9 +57,11 @@ bool Reclaimer::freezeNext() {
     const auto blocks = pager_.pages().blocks();
     const auto age = freezeAge();
     auto pause = Clock::duration(age.scattered) / 8;
+    diskBusy_ = false;
     for (std::uint64_t tries = 0; tries < blocks; ++tries) {
         const auto step = pager_.freeze(frozenHand_, age);
         if (step == Step::retry) {
+            diskBusy_ = true;
             pause = diskPause;
             break;
         }

@@ -66,6 +66,7 @@ void Reclaimer::reclaim() {
         guest_.roomMade();
     };
     progressAt_ = Clock::now();
+    bool froze = false;
     while (!stop_ && budget_.limit() != 0) {
         const auto action = HardLimitPolicy(budget_.target()).next(usage(), poolShare_.value());
         if (action == HardLimitPolicy::Action::nothing) {
@@ -84,6 +85,7 @@ void Reclaimer::reclaim() {
             continue;
         }
         if (freezeNext()) {
+            froze = true;
             madeRoom();
             continue;
         }
@@ -108,7 +110,7 @@ void Reclaimer::reclaim() {
             madeRoom();
             continue;
         }
-        return concede();
+        return concede(froze);
     }
     budget_.reclaimed();
     if (budget_.target() != budget_.limit()) return;
@@ -117,9 +119,12 @@ void Reclaimer::reclaim() {
 }
 
 /// The limit cannot be met, for a while at least: the guest gets what it needs beyond it, and somebody is
-/// told.
-void Reclaimer::concede() {
-    if (respiteUntil_ == Clock::time_point{}) respiteUntil_ = Clock::now() + respite_;
+/// told. Where the disk takes what is cold bit by bit, that is no attempt in vain: the next comes soon, or as
+/// soon as the disk has written what it has.
+void Reclaimer::concede(bool froze) {
+    if (froze) respite_ = firstRespite;
+    if (respiteUntil_ == Clock::time_point{})
+        respiteUntil_ = froze && diskBusy_ ? freezeAgain_ : Clock::now() + respite_;
     budget_.concede(HardLimitPolicy(budget_.limit()).headroom());
     const auto used = budget_.used();
     if (used > budget_.limit())
