@@ -35,6 +35,7 @@ GiveWay::GiveWay(std::function<bool()> wanted) : thread_(::gettid()), wanted_(st
 }
 
 GiveWay::~GiveWay() {
+    takeBack();  // first: soon nobody looks any more
     {
         const std::lock_guard lock(mutex_);
         stop_ = true;

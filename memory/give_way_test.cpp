@@ -116,6 +116,17 @@ TEST_F(GiveWayTest, theKeeperThatRestsIsToldOfTheNextTurn) {
     EXPECT_EQ(giveWay_->rescues(), 3U);
 }
 
+TEST_F(GiveWayTest, nobodyIsLeftAsideWithoutAKeeper) {
+    bool idle = false;
+    for (int i = 0; i < 1000 && !idle; ++i) {
+        giveWay_->during([] {});
+        idle = ::sched_getscheduler(0) == SCHED_IDLE;
+    }
+    EXPECT_TRUE(idle);
+    giveWay_.reset();
+    EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
+}
+
 TEST(GiveWay, whoHasAnotherClassKeepsIt) {
     std::thread([] {
         const sched_param none{};

@@ -284,6 +284,7 @@ class Pager {
 
     Served serveAbsent(PageNumber page, VmAddress address, bool write, bool roomForHuge, Waking waking);
     Served serveStaged(PageNumber page, VmAddress address, Waking waking);
+    void countStagedFault(std::uint64_t pages);
     Served serveStored(PageNumber page, VmAddress address, Waking waking);
     Served serveFromFile(PageNumber page, VmAddress address, bool write);
     Served serveHole(PageNumber page, VmAddress address);

@@ -149,11 +149,10 @@ Served Pager::serveStaged(PageNumber number, VmAddress address, Waking waking) {
             if (moved.pages.any()) {
                 state.stagedWhole = false;
                 state.heat = state.heat.touched();
-                counters_.stagedBack.fetch_add(moved.pages.count(), std::memory_order_relaxed);
             }
             if (moved.step == Step::gone) return Served::gone;
             if (moved.pages.test(number % pagesPerBlock)) {
-                counters_.stagedFaults.fetch_add(1, std::memory_order_relaxed);
+                countStagedFault(moved.pages.count());
                 return Served::done;
             }
             if (moved.step == Step::retry) return Served::retry;
@@ -177,10 +176,14 @@ Served Pager::serveStaged(PageNumber number, VmAddress address, Waking waking) {
         BlockMask mask;
         mask.set(number % pagesPerBlock);
         addLeftovers(block, mask);
-        counters_.stagedFaults.fetch_add(1, std::memory_order_relaxed);
-        counters_.stagedBack.fetch_add(1, std::memory_order_relaxed);
+        countStagedFault(1);
     }
     return served;
+}
+
+void Pager::countStagedFault(std::uint64_t pages) {
+    counters_.stagedBack.fetch_add(pages, std::memory_order_relaxed);
+    counters_.stagedFaults.fetch_add(1, std::memory_order_relaxed);
 }
 
 Served Pager::serveStored(PageNumber number, VmAddress address, Waking waking) {

@@ -86,6 +86,7 @@ TEST(Pager, hugePagesStayHugeThroughStagingAndStore) {
     while (rig.pager().counters().stagedFaults < 4)
         std::this_thread::yield();  // counted just after the thread was woken
     EXPECT_EQ(rig.pager().counters().stagedFaults, 4U) << "one fault should bring back a whole huge page";
+    EXPECT_EQ(rig.pager().counters().stagedBack, 4 * pagesPerBlock);
     ASSERT_EQ(rig.stageAll(), 2048U);
     ASSERT_EQ(rig.evictAll(), 2048U);
     EXPECT_EQ(hugeBytes(), before - 8 * mib);

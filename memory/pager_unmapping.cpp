@@ -108,8 +108,10 @@ Served Pager::serveFromFile(PageNumber number, VmAddress address, bool write) {
     switch (guest_.mapFromFile({address, pageBytes}, mapped)) {
         case Populate::done:
             cameBack(number, true);
-            (staged ? counters_.stagedFaults : counters_.spuriousFaults)
-                .fetch_add(1, std::memory_order_relaxed);
+            if (staged)
+                countStagedFault(1);
+            else
+                counters_.spuriousFaults.fetch_add(1, std::memory_order_relaxed);
             return Served::done;
         case Populate::present:  // another thread's fault was served first
             cameBack(number, true);

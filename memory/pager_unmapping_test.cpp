@@ -79,6 +79,7 @@ TEST_F(PagerUnmapping, whatIsStagedComesBackWithoutACopyAndWhatIsColdTakesNoMemo
     EXPECT_EQ(subject_.command("verify"), "ok 2048");
     ASSERT_EQ(stageEveryPage(), pages);
     EXPECT_EQ(counters().stagedFaults, pages);
+    EXPECT_EQ(counters().stagedBack, pages);
     ASSERT_EQ(rig_->evictAll(), pages);
     EXPECT_EQ(pagesInFile(), 0U);
     EXPECT_EQ(subject_.command("verify"), "ok 2048");
