@@ -25,7 +25,7 @@ class CloseTo {
     explicit CloseTo(pid_t thread) : policy_(::sched_getscheduler(0)) {
         ::sched_getaffinity(0, sizeof affinity_, &affinity_);
         ::sched_getparam(0, &parameter_);
-        if (const auto cpu = lastCpuOf(thread)) {
+        if (const auto cpu = LastCpu().of(thread)) {
             cpu_set_t set;
             CPU_ZERO(&set);
             CPU_SET(*cpu, &set);

@@ -19,6 +19,8 @@ constexpr unsigned mostFaultsBetweenLooks = 64;
 /// A guest thread on this CPU is back sooner, if it faults all the time; one that was woken on another is
 /// not.
 constexpr auto pauseWhereMoved = std::chrono::microseconds(25);
+/// A system call that need not wait takes no longer.
+constexpr auto atOnce = std::chrono::microseconds(10);
 /// After a longer pause a thread is woken as any other: it is not worth the keeper's ticks.
 constexpr auto longestPauseToGiveWay = std::chrono::milliseconds(10);
 constexpr unsigned givingsBetweenLooks = 1024;
@@ -68,7 +70,10 @@ void FaultHandler::run(int process) {
         if (!stalled) {
             stallBegan = std::chrono::steady_clock::now();
             pause_ = stallBegan - served_;
+            // Who runs here runs before we do, since we gave way: then its next fault was there already.
+            if (gaveWay_) mayHaveMoved_ = stallBegan - *gaveWay_ > atOnce;
         }
+        gaveWay_.reset();
         if (polled[1].revents != 0) {
             std::uint64_t count = 0;
             (void)!::read(wake_.get(), &count, sizeof count);
@@ -141,8 +146,11 @@ bool FaultHandler::servePending() {
     std::size_t kept = 0;
     bool noRoom = false;
     const auto waking = givesWay() ? Waking::later : Waking::now;
-    if (waking == Waking::now) giveWay_->takeBack();
-    if (faultsUntilLook_ == 0 && pause_ > pauseWhereMoved) followFaultingThread(pending_.front().thread);
+    const auto thread = pending_.front().thread;
+    if (waking == Waking::later)
+        stayWithFaultingThread(thread);
+    else
+        giveWay_->takeBack();
     for (std::size_t i = 0; i < pending_.size(); ++i) {
         const auto fault = pending_[i];
         if (pager_.needsRoom(fault.address) && !budget_.hasRoom(pageBytes)) {
@@ -176,6 +184,12 @@ bool FaultHandler::servePending() {
     const bool newlyWaiting = noRoom && !waitsForRoom_.exchange(noRoom);
     if (!noRoom) waitsForRoom_ = false;
     if (newlyWaiting) hooks_.memoryGrew();
+    if (waking == Waking::now) {
+        // It may wake up on another processor.
+        mayHaveMoved_ = true;
+        // Once it is served: nobody waits for the looking.
+        if (faultsUntilLook_ == 0 && pause_ > pauseWhereMoved) followFaultingThread(thread);
+    }
     return true;
 }
 
@@ -200,6 +214,7 @@ void FaultHandler::wakeAsleep() {
     if (!asleep) return;
     sequencePoint("page-there");
     giveWay_->during([&] { guest_.wake({{asleep->value / pageBytes * pageBytes}, pageBytes}); });
+    gaveWay_ = std::chrono::steady_clock::now();
 }
 
 /// Before the fault is served, or its page's state would be lost.
@@ -284,18 +299,37 @@ NeighbourBlocks::Block FaultHandler::bringNeighbours(VmAddress address) {
 
 /// Waking a handler on another, idle CPU costs many times what the fault itself does (an interrupt to it, and
 /// in a nested VM an exit), so the handler stays where the faults come from. Looked up where pauses suggest
-/// it, the less the more often in vain; a failure changes nothing.
+/// it, the less the more often in vain, be it that the guest is here already, or that it wanders, whatever we
+/// do; a failure changes nothing.
 void FaultHandler::followFaultingThread(pid_t thread) {
-    const auto cpu = lastCpuOf(thread);
+    const auto cpu = lastCpu_.of(thread);
     const bool moved = cpu && *cpu != this->cpu();
-    faultsBetweenLooks_ = moved ? 1 : std::min(2 * faultsBetweenLooks_, mostFaultsBetweenLooks);
+    if (std::exchange(followed_, false))
+        faultsWhereMoved_ =
+            moved ? std::min(4 * faultsWhereMoved_, mostFaultsBetweenLooks) : (faultsWhereMoved_ + 1) / 2;
+    faultsBetweenLooks_ =
+        moved ? faultsWhereMoved_ : std::min(2 * faultsBetweenLooks_, mostFaultsBetweenLooks);
     faultsUntilLook_ = faultsBetweenLooks_;
     // Not at once, or it wanders: whoever follows it then pushes out others who work for it.
     if (!moved || std::exchange(seenOn_, *cpu) != *cpu) return;
+    followed_ = moveTo(*cpu);
+}
+
+/// The same before giving way to it, which keeps it where it is: so we had better be there. It may be
+/// elsewhere where it was last woken without, or where we did not have to wait for it.
+void FaultHandler::stayWithFaultingThread(pid_t thread) {
+    if (!std::exchange(mayHaveMoved_, false)) return;
+    giveWay_->takeBack();  // or we did not give way: the keeper's help came late
+    if (const auto cpu = lastCpu_.of(thread); cpu && *cpu != this->cpu()) moveTo(*cpu);
+}
+
+bool FaultHandler::moveTo(int cpu) {
     cpu_set_t set;
     CPU_ZERO(&set);
-    CPU_SET(*cpu, &set);
-    if (::sched_setaffinity(0, sizeof set, &set) == 0) currentCpu_ = *cpu;
+    CPU_SET(cpu, &set);
+    if (::sched_setaffinity(0, sizeof set, &set) != 0) return false;
+    currentCpu_ = cpu;
+    return true;
 }
 
 }  // namespace thermocline::memory

@@ -20,6 +20,7 @@
 #include "memory/give_way.h"
 #include "memory/neighbour_blocks.h"
 #include "memory/pager.h"
+#include "memory/process_map.h"
 #include "memory/stream_detector.h"
 #include "memory/userfault.h"
 
@@ -79,6 +80,8 @@ class FaultHandler {
     /// Serves what it can of pending_; false when the process is ending.
     bool servePending();
     void followFaultingThread(pid_t thread);
+    void stayWithFaultingThread(pid_t thread);
+    bool moveTo(int cpu);
     [[nodiscard]] bool givesWay();
     void wakeAsleep();
     void tell(VmAddress address) const;
@@ -110,6 +113,11 @@ class FaultHandler {
     std::optional<VmAddress> asleep_;  // whose page is there
     unsigned faultsUntilLook_ = 0;
     unsigned faultsBetweenLooks_ = 1;
+    unsigned faultsWhereMoved_ = 1;  // the same, where the guest was seen elsewhere
+    bool followed_ = false;          // and since then not looked at
+    bool mayHaveMoved_ = true;
+    std::optional<std::chrono::steady_clock::time_point> gaveWay_;  // and went on then
+    LastCpu lastCpu_;
     std::chrono::steady_clock::time_point served_{};  // when there was nothing more to serve
     std::chrono::nanoseconds pause_{0};               // between that and the next message
     int seenOn_ = -1;                                 // where the guest was when it was last seen elsewhere

@@ -13,6 +13,8 @@ namespace thermocline::memory {
 namespace {
 
 constexpr auto tick = std::chrono::milliseconds(1);
+/// Who is being taken care of this very moment looks as if it waited, but not for so long.
+constexpr auto moment = std::chrono::microseconds(50);
 /// The keeper rests after so many without a turn: waking it costs more than a turn saves.
 constexpr unsigned mostTicksInVain = 20;
 constexpr std::chrono::nanoseconds firstPause = std::chrono::milliseconds(200);
@@ -83,13 +85,20 @@ void GiveWay::keep() {
         const auto now = turns_.load();
         const bool aside = aside_.load();
         inVain = now == seen && !aside ? inVain + 1 : 0;
-        if (now == seen && aside) rescue();
+        if (now == seen && aside) rescue(lock);
         seen = now;
     }
 }
 
-void GiveWay::rescue() {
-    const bool harmful = wanted_();
+void GiveWay::rescue(std::unique_lock<std::mutex>& lock) {
+    const auto turn = turns_.load();
+    const auto held = [&] { return aside_.load() && turns_.load() == turn; };
+    bool harmful = wanted_();
+    if (harmful) {
+        changed_.wait_for(lock, moment, [&] { return stop_; });
+        if (!held()) return;  // it was not held up, and has had its turn
+        harmful = wanted_();
+    }
     if (!aside_.exchange(false)) return;
     setPolicy(thread_, SCHED_OTHER);
     rescues_.fetch_add(1, std::memory_order_relaxed);

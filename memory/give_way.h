@@ -61,7 +61,7 @@ class GiveWay {
   private:
     void stepAside();
     void keep();
-    void rescue();
+    void rescue(std::unique_lock<std::mutex>& lock);
 
     const pid_t thread_;
     std::function<bool()> wanted_;

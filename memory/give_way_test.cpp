@@ -17,7 +17,7 @@ using std::chrono_literals::operator""ms;
 class GiveWayTest : public ::testing::Test {
   protected:
     void SetUp() override {
-        giveWay_.emplace([this] { return wanted_.load(); });
+        giveWay_.emplace([this] { return wanted_.load() || wantedLooks_.fetch_sub(1) > 0; });
         ASSERT_EQ(::sched_getaffinity(0, sizeof before_, &before_), 0);
         cpu_set_t one;
         CPU_ZERO(&one);
@@ -55,6 +55,7 @@ class GiveWayTest : public ::testing::Test {
     cpu_set_t before_{};
     std::atomic<int> woken_{0};
     std::atomic<bool> wanted_{false};
+    std::atomic<int> wantedLooks_{0};  // or so often only
     std::uint64_t rescuesBefore_ = 0;
     std::optional<GiveWay> giveWay_;
     std::thread other_;
@@ -105,6 +106,13 @@ TEST_F(GiveWayTest, whereSomebodyHadToWaitItDoesNotGiveWayForEverLonger) {
     const auto second = GiveWay::Clock::now();
     EXPECT_FALSE(giveWay_->allowed(second + 200ms));
     EXPECT_TRUE(giveWay_->allowed(second + 400ms));
+}
+
+TEST_F(GiveWayTest, whoIsBeingTakenCareOfDidNotHaveToWait) {
+    wantedLooks_ = 1;
+    giveWayToIt();
+    EXPECT_LE(wantedLooks_, 0);
+    EXPECT_TRUE(giveWay_->allowed(GiveWay::Clock::now()));
 }
 
 TEST_F(GiveWayTest, theKeeperThatRestsIsToldOfTheNextTurn) {

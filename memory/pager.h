@@ -171,8 +171,9 @@ class Pager {
         passed,    ///< as split, but a huge page whole, and a few pages that do not compress with the others
                    ///< (see Poor::store)
     };
-    /// Moves the resident pages of `block` aside; at most so many, unless it is one huge page.
-    Step stage(BlockNumber block, HotBlocks hot, std::size_t mostPages = pagesPerBlock);
+    /// Moves the resident pages of `block` aside; at most so many, unless it is one huge page. `poorToo`:
+    /// even those that were found not to compress a short while ago. Poor where there are no others.
+    Step stage(BlockNumber block, HotBlocks hot, std::size_t mostPages = pagesPerBlock, bool poorToo = false);
     /// What becomes of staged pages that do not compress.
     enum class Poor {
         moveBack,  ///< they are more use in guest RAM

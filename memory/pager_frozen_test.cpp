@@ -214,6 +214,22 @@ TEST_F(PagerFrozen, aBlockIsQuietUntilTheGuestWaitsForAPageOfIt) {
     EXPECT_EQ(subject_.command("verify"), "ok 2048");
 }
 
+TEST_F(PagerFrozen, whatDoesNotCompressIsTriedAgainSoonOnlyIfItMayGoToTheDisk) {
+    ASSERT_EQ(subject_.command("fill 1 noise"), "ok");
+    rig_.emplace(subject_, takesAtOnce());
+    rig_->registerGuest();
+    auto& pager = rig_->pager();
+    ASSERT_EQ(pager.stage(0, Pager::HotBlocks::take), Step::done);
+    ASSERT_EQ(pager.evict(0, Algorithm::lz4), Step::poor);
+    EXPECT_EQ(pager.stage(0, Pager::HotBlocks::take), Step::poor);
+    EXPECT_FALSE(pager.stagedPages(0).any());
+    ASSERT_EQ(pager.stage(0, Pager::HotBlocks::take, pagesPerBlock, true), Step::done);
+    ASSERT_EQ(pager.evict(0, Algorithm::lz4, Pager::Poor::freeze), Step::done);
+    EXPECT_EQ(frozen(), pagesPerBlock);
+    rig_->startFaultHandler();
+    EXPECT_EQ(subject_.command("verify"), "ok 2048");
+}
+
 TEST_F(PagerFrozen, compactionMovesRecordsUnderTheirPages) {
     auto tier = takesAtOnce();
     tier.store.maxSpaceMultiple = 1.1;

@@ -19,7 +19,7 @@ constexpr std::uint32_t decisecondsPoor = 100;
 
 }  // namespace
 
-Step Pager::stage(BlockNumber block, HotBlocks hot, std::size_t mostPages) {
+Step Pager::stage(BlockNumber block, HotBlocks hot, std::size_t mostPages, bool poorToo) {
     if (dropLeftovers(block) == Step::gone) return Step::gone;
     // Harmless, but in vain: evict() would not take what a device may write to.
     if (unmaps())
@@ -32,8 +32,9 @@ Step Pager::stage(BlockNumber block, HotBlocks hot, std::size_t mostPages) {
         // A staged copy that could not be dropped is in the way of its page.
         want -= blocks_[block].leftover;
         blocks_[block].streamed |= hot == HotBlocks::passed;
-        passOverPoor(block, want, hot);
         if (!want.any()) return Step::nothing;
+        if (!poorToo) passOverPoor(block, want, hot);
+        if (!want.any()) return Step::poor;
         const auto whole = addresses_.wholeBlock(block);
         if (whole && want == allPages() && memory_.isHuge(*whole)) {
             auto& state = blocks_[block];
@@ -59,8 +60,7 @@ Step Pager::stage(BlockNumber block, HotBlocks hot, std::size_t mostPages) {
 /// Takes out of `want` the pages that were found not to compress a short while ago: whatever is tried with
 /// them costs as much as making another page cold, in vain. REQUIRES: the block's lock.
 void Pager::passOverPoor(BlockNumber block, BlockMask& want, HotBlocks hot) const {
-    const bool forgotten = deciseconds() - blocks_[block].foundPoor >= decisecondsPoor;
-    if (forgotten || (frozen_ != nullptr && frozen_->open())) return;
+    if (deciseconds() - blocks_[block].foundPoor >= decisecondsPoor) return;
     BlockMask poor;
     want.forEach([&](std::size_t i) {
         if (pages_.get(firstPageOf(block) + i).incompressible()) poor.set(i);

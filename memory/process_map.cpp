@@ -143,32 +143,44 @@ std::uint64_t statusField(std::string_view statusText, std::string_view name) {
 
 namespace {
 
-/// Field `number` (counted from 1, as in proc(5)) of /proc/PID/stat; from the third on.
+/// Field `number` (counted from 1, as in proc(5)) of the text of /proc/PID/stat; from the third on.
 template <typename Number>
-Result<Number> statField(pid_t pid, int number) {
-    const auto text = readProcFile(fmt::format("/proc/{}/stat", pid));
-    if (!text) return tl::unexpected(text.error());
+std::optional<Number> statField(std::string_view text, int number) {
     // The second field is the command in brackets and may hold anything.
-    auto rest = std::string_view(*text);
-    rest.remove_prefix(std::min(rest.rfind(')'), rest.size() - 1) + 1);
+    text.remove_prefix(std::min(text.rfind(')') + 1, text.size()));
     std::string_view field;
     for (int i = 3; i <= number; ++i)
-        field = nextWord(rest);
+        field = nextWord(text);
     Number value{};
-    if (!parseNumber(field, value))
-        return fail(ErrorCode::systemError, fmt::format("cannot read /proc/{}/stat", pid));
-    return value;
+    return parseNumber(field, value) ? std::optional(value) : std::nullopt;
+}
+
+std::optional<int> cpuIn(std::string_view stat) {
+    const auto cpu = statField<int>(stat, 39);
+    return cpu && *cpu >= 0 ? cpu : std::nullopt;
 }
 
 }  // namespace
 
 Result<std::uint64_t> processStartTime(pid_t pid) {
-    return statField<std::uint64_t>(pid, 22);
+    const auto path = fmt::format("/proc/{}/stat", pid);
+    const auto text = readProcFile(path);
+    if (!text) return tl::unexpected(text.error());
+    if (const auto time = statField<std::uint64_t>(*text, 22)) return *time;
+    return fail(ErrorCode::systemError, "cannot read " + path);
 }
 
-std::optional<int> lastCpuOf(pid_t thread) {
-    const auto cpu = statField<int>(thread, 39);
-    return cpu && *cpu >= 0 ? std::optional(*cpu) : std::nullopt;
+std::optional<int> LastCpu::of(pid_t thread) {
+    std::array<char, 1024> text{};
+    const auto read = [&] { return ::pread(stat_.get(), text.data(), text.size(), 0); };
+    auto length = thread == thread_ ? read() : -1;
+    if (length <= 0) {
+        thread_ = thread;
+        // The thread's own: that of its process adds up all threads' times first.
+        stat_.reset(::open(fmt::format("/proc/{0}/task/{0}/stat", thread).c_str(), O_RDONLY | O_CLOEXEC));
+        length = read();
+    }
+    return cpuIn({text.data(), static_cast<std::size_t>(std::max<ssize_t>(length, 0))});
 }
 
 bool isBoundToOneCpu(pid_t thread) {

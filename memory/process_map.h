@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "common/unique_fd.h"
 #include "memory/page.h"
 
 namespace thermocline::memory {
@@ -53,8 +54,18 @@ Result<std::string> readProcFile(const std::string& path);
 /// Clock ticks after boot at which the process started: with the pid, a name that is never used twice.
 Result<std::uint64_t> processStartTime(pid_t pid);
 
-/// CPU on which a thread ran last; nothing where that cannot be told.
-std::optional<int> lastCpuOf(pid_t thread);
+/// On which CPU did a thread run last? Some 5 us for who asks again and again, most often of the same thread.
+/// Not thread-safe.
+class LastCpu {
+  public:
+    /// Nothing where that cannot be told.
+    [[nodiscard]] std::optional<int> of(pid_t thread);
+
+  private:
+    pid_t thread_ = 0;
+    UniqueFd stat_;  // of that thread and no other, even if its number is used again
+};
+
 /// May it run on one CPU only? False where that cannot be told.
 bool isBoundToOneCpu(pid_t thread);
 

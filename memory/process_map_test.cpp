@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "memory/process_map.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <unistd.h>
+
+#include <thread>
 
 namespace thermocline::memory {
 namespace {
@@ -52,9 +55,31 @@ TEST(ProcessMap, readsItself) {
     EXPECT_TRUE(stack);
     EXPECT_GT(processStartTime(::getpid()).value(), 0U);
     EXPECT_EQ(readMappings(0x7fffffff).error().code, ErrorCode::processGone);
-    ASSERT_TRUE(lastCpuOf(::getpid()));
-    EXPECT_LT(*lastCpuOf(::getpid()), 4096);
-    EXPECT_EQ(lastCpuOf(0x7fffffff), std::nullopt);
+    EXPECT_EQ(LastCpu().of(0x7fffffff), std::nullopt);
+}
+
+TEST(ProcessMap, tellsOneThreadsCpuAgainAndAgain) {
+    LastCpu lastCpu;
+    cpu_set_t before;
+    ASSERT_EQ(::sched_getaffinity(0, sizeof before, &before), 0);
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+        if (!CPU_ISSET(cpu, &before)) continue;
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        ASSERT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
+        EXPECT_EQ(lastCpu.of(::gettid()), cpu);
+    }
+    ASSERT_EQ(::sched_setaffinity(0, sizeof before, &before), 0);
+    pid_t ended = 0;
+    std::thread([&] {
+        ended = ::gettid();
+        EXPECT_TRUE(lastCpu.of(ended));
+    }).join();
+    while (::access(fmt::format("/proc/self/task/{}", ended).c_str(), F_OK) == 0)
+        std::this_thread::yield();
+    EXPECT_EQ(lastCpu.of(ended), std::nullopt);
+    EXPECT_TRUE(lastCpu.of(::gettid()));
 }
 
 TEST(ProcessMap, tellsWhetherAThreadIsBoundToOneCpu) {

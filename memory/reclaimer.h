@@ -106,14 +106,15 @@ class Reclaimer {
     void observePool();
     void keepOffTheFaultsCpu();
     // reclaimer_choice.cpp
-    Step stage(BlockNumber block, Pager::HotBlocks hot, bool passed = false);
+    Step stage(BlockNumber block, Pager::HotBlocks hot, bool passed = false, bool poorToo = false);
     bool stagePassed();
     bool stageAdvised();
     bool stageNext();
     [[nodiscard]] Algorithm algorithm(bool passed) const;
     Step evict(BlockNumber block, Algorithm algorithm, Pager::Poor poor);
     bool evictOldest();
-    bool mayFreezePoor(const ClockChoice::Staged& oldest);
+    bool mayFreezePoor(BlockNumber block);
+    [[nodiscard]] bool stagedForLong(const ClockChoice::Staged& oldest) const;
     bool evictAdvised();
     void bringBackAdvised();
     void unstage();
@@ -176,7 +177,7 @@ class Reclaimer {
     bool hostShort_ = false;                  // the limit has to hold all the same
     std::deque<Pager::InMemory> workingSet_;  // what went when the VM was paused, hottest first
     std::uint64_t leftInMemory_ = 0;          // pages then; 0: it was not all gone over yet
-    std::uint64_t inVain_ = 0;  // blocks evicted without a page of them going, one after the other
+    std::uint64_t inVain_ = 0;  // blocks of which no page could go, as none compresses, one after the other
     Pressure pressure_ = Pressure::none;
     Clock::time_point pressureSince_{};
     std::chrono::nanoseconds waitedBefore_{0};

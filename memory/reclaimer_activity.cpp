@@ -104,7 +104,7 @@ void Reclaimer::freezePaused() {
         const auto found = pager_.inMemory();
         if (leftInMemory_ == 0) rememberWorkingSet(found);
         for (auto part = found.rbegin(); part != found.rend() && !leave(); ++part) {
-            (void)stage(part->block, Pager::HotBlocks::take);
+            (void)stage(part->block, Pager::HotBlocks::take, false, frozen_ != nullptr);
             const auto poor = frozen_ != nullptr ? Pager::Poor::freeze : Pager::Poor::moveBack;
             if (evict(part->block, Algorithm::zstd, poor) == Step::full) break;
             guest_.roomMade();

@@ -29,11 +29,13 @@ void Reclaimer::unstage() {
     }
 }
 
-Step Reclaimer::stage(BlockNumber block, Pager::HotBlocks hot, bool passed) {
+Step Reclaimer::stage(BlockNumber block, Pager::HotBlocks hot, bool passed, bool poorToo) {
     keepOffTheFaultsCpu();
-    const auto step = pager_.stage(block, hot, poolShare_.forced() && !passed ? forcedPages : pagesPerBlock);
+    const auto most = poolShare_.forced() && !passed ? forcedPages : pagesPerBlock;
+    const auto step = pager_.stage(block, hot, most, poorToo || mayFreezePoor(block));
     if (pager_.takePutOff()) guest_.wake();
     if (step == Step::done) clock_.staged(block, passed);
+    if (step == Step::poor) ++inVain_;
     if (step == Step::gone) stop_ = true;
     if (step == Step::retry) std::this_thread::yield();
     return step;
@@ -108,11 +110,14 @@ Step Reclaimer::evict(BlockNumber block, Algorithm algorithm, Pager::Poor poor) 
 
 /// What does not compress goes to a disk if it is not wanted, as nothing beside it is, or if there is nothing
 /// else to take. Cold memory of that kind would stay for good, and the hot set come and go instead.
-bool Reclaimer::mayFreezePoor(const ClockChoice::Staged& oldest) {
-    return inVain_ >= blocksInVain ||
-           Clock::now() - oldest.since >=
-               std::min<Clock::duration>(frozen_->age(), ProactivePolicy::probation) ||
-           pager_.quiet(oldest.block, freezeAge().scattered);
+bool Reclaimer::mayFreezePoor(BlockNumber block) {
+    return frozen_ != nullptr && frozen_->open() &&
+           (inVain_ >= blocksInVain || pager_.quiet(block, freezeAge().scattered));
+}
+
+bool Reclaimer::stagedForLong(const ClockChoice::Staged& oldest) const {
+    return frozen_ != nullptr && Clock::now() - oldest.since >=
+                                     std::min<Clock::duration>(frozen_->age(), ProactivePolicy::probation);
 }
 
 /// Evicts the block that has been staged longest; true where that freed memory.
@@ -121,7 +126,7 @@ bool Reclaimer::evictOldest() {
     while (!stop_ && !outOfPatience()) {
         const auto oldest = clock_.takeOldest();
         if (!oldest) return false;
-        const bool freeze = frozen_ != nullptr && mayFreezePoor(*oldest);
+        const bool freeze = mayFreezePoor(oldest->block) || stagedForLong(*oldest);
         const bool whole = pager_.takeStreamed(oldest->block);
         switch (evict(oldest->block, algorithm(whole || oldest->passed),
                       freeze  ? Pager::Poor::freeze
