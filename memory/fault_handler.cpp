@@ -304,23 +304,36 @@ NeighbourBlocks::Block FaultHandler::bringNeighbours(VmAddress address) {
 void FaultHandler::followFaultingThread(pid_t thread) {
     const auto cpu = lastCpu_.of(thread);
     const bool moved = cpu && *cpu != this->cpu();
-    if (std::exchange(followed_, false))
-        faultsWhereMoved_ =
-            moved ? std::min(4 * faultsWhereMoved_, mostFaultsBetweenLooks) : (faultsWhereMoved_ + 1) / 2;
+    following_.judge(moved);
     faultsBetweenLooks_ =
-        moved ? faultsWhereMoved_ : std::min(2 * faultsBetweenLooks_, mostFaultsBetweenLooks);
+        moved ? following_.pause : std::min(2 * faultsBetweenLooks_, mostFaultsBetweenLooks);
     faultsUntilLook_ = faultsBetweenLooks_;
     // Not at once, or it wanders: whoever follows it then pushes out others who work for it.
     if (!moved || std::exchange(seenOn_, *cpu) != *cpu) return;
-    followed_ = moveTo(*cpu);
+    following_.tried = moveTo(*cpu);
+}
+
+void FaultHandler::Following::judge(bool moved) {
+    if (std::exchange(tried, false))
+        pause = moved ? std::min(4 * pause, mostFaultsBetweenLooks) : (pause + 1) / 2;
 }
 
 /// The same before giving way to it, which keeps it where it is: so we had better be there. It may be
-/// elsewhere where it was last woken without, or where we did not have to wait for it.
+/// elsewhere where it was last woken without, or where we had to wait for it. Where several threads of the
+/// guest fault on different processors, there is no following them.
 void FaultHandler::stayWithFaultingThread(pid_t thread) {
-    if (!std::exchange(mayHaveMoved_, false)) return;
+    if (faultsUntilStay_ > 0) {
+        --faultsUntilStay_;
+        return;
+    }
+    if (!std::exchange(mayHaveMoved_, false)) return staying_.judge(false);
     giveWay_->takeBack();  // or we did not give way: the keeper's help came late
-    if (const auto cpu = lastCpu_.of(thread); cpu && *cpu != this->cpu()) moveTo(*cpu);
+    const auto cpu = lastCpu_.of(thread);
+    const bool moved = cpu && *cpu != this->cpu();
+    staying_.judge(moved);
+    if (!moved) return;
+    staying_.tried = moveTo(*cpu);
+    faultsUntilStay_ = staying_.pause;
 }
 
 bool FaultHandler::moveTo(int cpu) {

@@ -113,8 +113,16 @@ class FaultHandler {
     std::optional<VmAddress> asleep_;  // whose page is there
     unsigned faultsUntilLook_ = 0;
     unsigned faultsBetweenLooks_ = 1;
-    unsigned faultsWhereMoved_ = 1;  // the same, where the guest was seen elsewhere
-    bool followed_ = false;          // and since then not looked at
+    /// Is following worth its cost? The less often it is tried, the more often it turned out in vain.
+    struct Following {
+        unsigned pause = 1;  ///< faults after which it is tried again
+        bool tried = false;  ///< and not looked since
+
+        void judge(bool moved);
+    };
+    Following following_;  // where the guest is woken as any thread
+    Following staying_;    // where we give way to it
+    unsigned faultsUntilStay_ = 0;
     bool mayHaveMoved_ = true;
     std::optional<std::chrono::steady_clock::time_point> gaveWay_;  // and went on then
     LastCpu lastCpu_;

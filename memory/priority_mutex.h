@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <sched.h>
+
 #include <atomic>
 #include <mutex>
 
@@ -16,7 +18,7 @@ class PriorityMutex {
       public:
         explicit Urgent(PriorityMutex& mutex) : mutex_(mutex) {
             mutex_.waiting_.fetch_add(1, std::memory_order_relaxed);
-            mutex_.lock();
+            mutex_.lockAtOnce();
             if (mutex_.waiting_.fetch_sub(1, std::memory_order_release) == 1) mutex_.waiting_.notify_all();
         }
         ~Urgent() { mutex_.mutex_.unlock(); }
@@ -49,11 +51,24 @@ class PriorityMutex {
     /// Some 20 us. What is done under these locks takes about as long, and waking a sleeping thread takes
     /// longer.
     static constexpr int spins = 500;
+    /// Some 200 us, as long as the agent moves pages for a batch. The guest waits, and its processor is idle:
+    /// asleep, we would wait for an interrupt to it, too. Who has work to do here does it meanwhile.
+    static constexpr int yields = 500;
 
     void lock() {
         for (int i = 0; i < spins; ++i) {
             if (mutex_.try_lock()) return;
             __builtin_ia32_pause();
+        }
+        mutex_.lock();
+    }
+    void lockAtOnce() {
+        for (int i = 0; i < spins + yields; ++i) {
+            if (mutex_.try_lock()) return;
+            if (i < spins)
+                __builtin_ia32_pause();
+            else
+                ::sched_yield();
         }
         mutex_.lock();
     }
