@@ -92,8 +92,13 @@ bool Reclaimer::stageNext() {
     return false;
 }
 
+/// LZ4 takes half as much again in the store. Where that is most of the memory already, the pages that could
+/// stay instead would save more than the haste: the guest would wait for good.
 Algorithm Reclaimer::algorithm(bool passed) const {
-    return passed || pressure_ == Pressure::overwhelmed ? Algorithm::lz4 : Algorithm::zstd;
+    const auto& pages = pager_.pages();
+    const auto inMemory = (pages.count(PageState::resident) + pages.count(PageState::staged)) * pageBytes;
+    const bool haste = pressure_ == Pressure::overwhelmed && store_.storedBytes() < inMemory;
+    return passed || haste ? Algorithm::lz4 : Algorithm::zstd;
 }
 
 Step Reclaimer::evict(BlockNumber block, Algorithm algorithm, Pager::Poor poor) {
