@@ -97,7 +97,7 @@ bool Reclaimer::stageNext() {
 Algorithm Reclaimer::algorithm(bool passed) const {
     const auto& pages = pager_.pages();
     const auto inMemory = (pages.count(PageState::resident) + pages.count(PageState::staged)) * pageBytes;
-    const bool haste = pressure_ == Pressure::overwhelmed && store_.storedBytes() < inMemory;
+    const bool haste = pressure_ == Pressure::overwhelmed && store_.storedBytes() < 2 * inMemory;
     return passed || haste ? Algorithm::lz4 : Algorithm::zstd;
 }
 
