@@ -108,6 +108,11 @@ void FaultHandler::run(int process) {
         }
         if (served) hooks_.memoryGrew();
         wakeAsleep();
+        // Neither the guest nor its stall waits for the looking, and the pause begins after it.
+        if (const auto thread = std::exchange(toFollow_, std::nullopt)) {
+            followFaultingThread(*thread);
+            served_ = std::chrono::steady_clock::now();
+        }
     }
     giveWay_.reset();
     if (!stop_) hooks_.processEnded();
@@ -187,8 +192,7 @@ bool FaultHandler::servePending() {
     if (waking == Waking::now) {
         // It may wake up on another processor.
         mayHaveMoved_ = true;
-        // Once it is served: nobody waits for the looking.
-        if (faultsUntilLook_ == 0 && pause_ > pauseWhereMoved) followFaultingThread(thread);
+        if (faultsUntilLook_ == 0 && pause_ > pauseWhereMoved) toFollow_ = thread;
     }
     return true;
 }

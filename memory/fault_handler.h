@@ -120,8 +120,9 @@ class FaultHandler {
 
         void judge(bool moved);
     };
-    Following following_;  // where the guest is woken as any thread
-    Following staying_;    // where we give way to it
+    Following following_;            // where the guest is woken as any thread
+    std::optional<pid_t> toFollow_;  // once all is served
+    Following staying_;              // where we give way to it
     unsigned faultsUntilStay_ = 0;
     bool mayHaveMoved_ = true;
     std::optional<std::chrono::steady_clock::time_point> gaveWay_;  // and went on then

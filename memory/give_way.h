@@ -10,9 +10,10 @@
 // The danger: as SCHED_IDLE a thread waits for all others, and it is the one whom the guest's faults wait
 // for. So nothing is held and nothing left to do when it gives way, and a second thread, the keeper, looks
 // every millisecond whether it is aside and has had no turn since, and gives it its class back. Where
-// somebody had to wait for it till then, it does not give way for a while, the longer the more often that was
-// so. What it begins while it is still aside, with locks of ours and of the kernel's, may be held up by
-// others on this processor in the same way: for two of those milliseconds at most.
+// somebody had to wait for it till then, as two looks 50 us apart tell, it does not give way for a while, the
+// longer the more often that was so. What it begins while it is still aside, with locks of ours and of the
+// kernel's, may be held up by others on this processor in the same way: for two of those milliseconds at
+// most.
 
 #include <sys/types.h>
 

@@ -18,7 +18,7 @@ class PriorityMutex {
       public:
         explicit Urgent(PriorityMutex& mutex) : mutex_(mutex) {
             mutex_.waiting_.fetch_add(1, std::memory_order_relaxed);
-            mutex_.lockAtOnce();
+            mutex_.lock(urgentYields);
             if (mutex_.waiting_.fetch_sub(1, std::memory_order_release) == 1) mutex_.waiting_.notify_all();
         }
         ~Urgent() { mutex_.mutex_.unlock(); }
@@ -37,7 +37,7 @@ class PriorityMutex {
                 __builtin_ia32_pause();
             for (auto waiting = mutex_.waiting_.load(); waiting != 0; waiting = mutex_.waiting_.load())
                 mutex_.waiting_.wait(waiting);
-            mutex_.lock();
+            mutex_.lock(0);
         }
         ~Patient() { mutex_.mutex_.unlock(); }
         Patient(const Patient&) = delete;
@@ -53,16 +53,9 @@ class PriorityMutex {
     static constexpr int spins = 500;
     /// Some 200 us, as long as the agent moves pages for a batch. The guest waits, and its processor is idle:
     /// asleep, we would wait for an interrupt to it, too. Who has work to do here does it meanwhile.
-    static constexpr int yields = 500;
+    static constexpr int urgentYields = 500;
 
-    void lock() {
-        for (int i = 0; i < spins; ++i) {
-            if (mutex_.try_lock()) return;
-            __builtin_ia32_pause();
-        }
-        mutex_.lock();
-    }
-    void lockAtOnce() {
+    void lock(int yields) {
         for (int i = 0; i < spins + yields; ++i) {
             if (mutex_.try_lock()) return;
             if (i < spins)
