@@ -43,16 +43,18 @@ FrozenStore::Impl::Impl(FrozenOptions options, std::unique_ptr<FrozenFile> file,
       segments_(options_.maxFileBytes, ledger_->serials()),
       buffers_(options_.writesUnderWay + 1),
       open_(buffers_.size()),
+      readBytes_(allocate(options_.readsUnderWay * maxReadBytes)),
       readSlots_(options_.readsUnderWay),
       writes_(std::move(writes)),
       reads_(std::move(reads)) {
     for (std::size_t i = 0; i < buffers_.size(); ++i)
         buffers_[i] = {ledger_->buffer(i), ledger_->segmentIn(i)};
-    for (auto& read : readSlots_) {
-        read.bytes = allocate(maxReadBytes);
-        idle_.push_back(idle_.size());
-    }
     // So that what the fault thread does needs no memory.
+    for (std::size_t i = 0; i < readSlots_.size(); ++i) {
+        readSlots_[i].bytes = readBytes_.get() + i * maxReadBytes;
+        readSlots_[i].parts.reserve(mostRecordsInRead);
+        idle_.push_back(readSlots_.size() - 1 - i);
+    }
     ready_.reserve(readSlots_.size());
 }
 
@@ -135,14 +137,18 @@ Result<void> FrozenStore::Impl::killSwitch() {
 }
 
 FrozenStore::Status FrozenStore::Impl::status() const {
-    const std::lock_guard lock(state_);
     Status status;
+    {
+        const std::lock_guard lock(reader_);
+        status.metadataBytes = most_ * maxReadBytes;
+    }
+    const std::lock_guard lock(state_);
     status.liveRecords = segments_.liveRecordCount();
     status.liveBytes = segments_.liveBytes();
     status.fileBytes = segments_.fileBytes();
     status.bytesWrittenInADay = ledger_->written().lastDay(file_->now());
     status.damagedRecords = damaged_.load(std::memory_order_relaxed);
-    status.metadataBytes = segments_.metadataBytes() + ledger_->bytes() + readSlots_.size() * maxReadBytes;
+    status.metadataBytes += segments_.metadataBytes() + ledger_->bytes();
     for (const auto& buffer : buffers_)
         if (buffer.segment != none && segments_.state(buffer.segment) == FrozenSegments::State::writing)
             ++status.writesUnderWay;
@@ -238,8 +244,11 @@ int FrozenStore::writeEvent() const {
 std::vector<FrozenRecord> FrozenStore::failedRecords() const {
     return impl_->failedRecords();
 }
-Result<void> FrozenStore::submitRead(PageNumber page, FrozenSlot slot, std::uint64_t token) {
-    return impl_->submitRead(page, slot, token);
+Result<std::size_t> FrozenStore::submitRead(std::span<const FrozenRecord> records) {
+    return impl_->submitRead(records);
+}
+std::size_t FrozenStore::freeReads() const {
+    return impl_->freeReads();
 }
 std::size_t FrozenStore::completions(const std::function<void(const ReadDone&)>& visit) {
     return impl_->completions(visit);

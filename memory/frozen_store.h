@@ -41,7 +41,7 @@ struct FrozenOptions {
     double maxSpaceMultiple = 1.5;  ///< compact when the file takes more than this times what is live; >= 1.1
     std::size_t writesUnderWay =
         4;  ///< 1 to 64 segments of 256 KiB that wait for the disk; memory for one more
-    std::size_t readsUnderWay = 64;  ///< 1 to 1024; memory of 8 KiB for each
+    std::size_t readsUnderWay = 64;  ///< 1 to 1024; memory of 32 KiB for each that there ever were at a time
     bool allowBuffered =
         false;             ///< through the page cache: for tests, it takes the memory that is to be saved
     std::string ledger{};  ///< file for what must outlive this process (frozen_ledger.h); empty: nothing does
@@ -50,6 +50,8 @@ struct FrozenOptions {
 
 class FrozenStore {
   public:
+    /// No read of the disk serves more.
+    static constexpr std::size_t mostRecordsInRead = 32;
     /// What a store cannot go on without, and another process is to keep open; it can neither write to the
     /// file with it nor make us fail.
     struct Kept {
@@ -64,8 +66,8 @@ class FrozenStore {
         FrozenSlot to;
     };
     struct ReadDone {
-        std::uint64_t token = 0;
         FrozenRecord record;
+        bool alone = true;  ///< else others were read with it: an error may be theirs
         Result<std::span<const std::byte>> bytes;  ///< valid during the call
     };
     struct Status {
@@ -119,10 +121,14 @@ class FrozenStore {
     /// Records that could not be written: to be read with get(), kept elsewhere and released.
     [[nodiscard]] std::vector<FrozenRecord> failedRecords() const;
 
-    /// Starts to read a record. Error: busy where `readsUnderWay` are; systemError for a slot that holds
-    /// nothing of that page.
-    Result<void> submitRead(PageNumber page, FrozenSlot slot, std::uint64_t token);
-    /// Calls `visit` for each read that has ended, and returns how many. A record that was changed, or that
+    /// Starts one read of the disk, for the first of `records` and those of the next that lie behind it, one
+    /// after the other and near enough; returns how many those are. A record that is there as often as it was
+    /// asked for. REQUIRES: not empty. Error: busy where `readsUnderWay` are; systemError where the first is
+    /// a slot that holds nothing of its page.
+    Result<std::size_t> submitRead(std::span<const FrozenRecord> records);
+    /// How many more reads may be started.
+    [[nodiscard]] std::size_t freeReads() const;
+    /// Calls `visit` for each record whose read has ended, and returns how many. A record that was changed, or that
     /// cannot be read, is a systemError. `visit` may call anything of this class but completions().
     std::size_t completions(const std::function<void(const ReadDone&)>& visit);
     /// Readable when completions() has something to give.

@@ -55,17 +55,16 @@ std::vector<FrozenStore::Move> FrozenStore::Impl::copy(std::uint64_t serial,
                                                        Result<void>& outcome) {
     // One read of all that is wanted: on a disk far cheaper than one for each record.
     const auto begin = firstSector(records.front().slot);
-    const auto end = firstSector(records.back().slot) + sectorsOf(records.back().slot);
-    const auto sectors = allocate(end - begin);
-    outcome = file_->read(begin, {sectors.get(), end - begin});
+    const auto length = FrozenSegments::roundToSector(endFrom(begin, records.back().slot));
+    const auto sectors = allocate(length);
+    outcome = file_->read(begin, {sectors.get(), length});
     std::vector<Move> moves;
     if (!outcome) return moves;
     std::array<std::byte, pageBytes> plain;
     for (const auto& [page, slot] : records) {
         const FrozenIdentity identity{page, slot.granule, serial};
         const std::span<std::byte> bytes(plain.data(), slot.bytes);
-        if (auto opened = unseal(identity, slot, sectors.get() + (firstSector(slot) - begin), bytes);
-            !opened) {
+        if (auto opened = unseal(identity, slot, sectors.get() + (slot.offset() - begin), bytes); !opened) {
             outcome = std::move(opened);
             const std::lock_guard lock(state_);
             segments_.setAside(slot);

@@ -26,9 +26,12 @@ namespace thermocline::memory {
 
 /// Every record fits into two sectors: its place is a multiple of 16, and 4096 + 16 bytes from there end
 /// before the third.
-inline constexpr std::size_t maxReadBytes = 2 * FrozenSegments::sectorBytes;
+inline constexpr std::size_t maxRecordSectors = 2 * FrozenSegments::sectorBytes;
 static_assert(FrozenSegments::sectorBytes - FrozenSlot::granuleBytes + pageBytes + FrozenCipher::tagBytes <=
-              maxReadBytes);
+              maxRecordSectors);
+/// What is read at once: a disk takes hardly longer for it than for one record, and the calls and interrupts
+/// are shared by some 20.
+inline constexpr std::size_t maxReadBytes = 8 * FrozenSegments::sectorBytes;
 static_assert(FrozenSegments::tagBytes == FrozenCipher::tagBytes);
 
 inline std::uint64_t firstSector(FrozenSlot slot) {
@@ -37,12 +40,9 @@ inline std::uint64_t firstSector(FrozenSlot slot) {
 inline std::size_t sealedBytes(FrozenSlot slot) {
     return slot.bytes + FrozenCipher::tagBytes;
 }
-/// Where the sealed record ends, counted from its first sector.
-inline std::size_t endInSectors(FrozenSlot slot) {
-    return slot.offset() % FrozenSegments::sectorBytes + sealedBytes(slot);
-}
-inline std::size_t sectorsOf(FrozenSlot slot) {
-    return FrozenSegments::roundToSector(endInSectors(slot));
+/// Where the sealed record ends, counted from `start`, where a read begins.
+inline std::size_t endFrom(std::uint64_t start, FrozenSlot slot) {
+    return slot.offset() - start + sealedBytes(slot);
 }
 
 class FrozenStore::Impl {
@@ -63,7 +63,8 @@ class FrozenStore::Impl {
     Result<void> wait();
     [[nodiscard]] int writeEvent() const { return writes_->event(); }
     [[nodiscard]] std::vector<FrozenRecord> failedRecords() const;
-    Result<void> submitRead(PageNumber page, FrozenSlot slot, std::uint64_t token);
+    Result<std::size_t> submitRead(std::span<const FrozenRecord> records);
+    [[nodiscard]] std::size_t freeReads() const;
     std::size_t completions(const std::function<void(const ReadDone&)>& visit);
     [[nodiscard]] int readEvent() const { return reads_->event(); }
     Result<std::span<const std::byte>> get(PageNumber page, FrozenSlot slot, std::span<std::byte> into);
@@ -86,11 +87,16 @@ class FrozenStore::Impl {
         bool failed = false;
         std::uint64_t sent = 0;  // bytes that are on the disk
     };
+    /// One read of the disk: sectors of one segment, and the records that are wanted of them.
     struct Read {
-        Bytes bytes;
-        std::uint64_t token = 0;
-        FrozenRecord record;
-        FrozenIdentity identity;
+        struct Part {
+            FrozenRecord record;
+            FrozenIdentity identity;
+        };
+        std::byte* bytes = nullptr;
+        std::uint64_t start = 0;  // in the file
+        std::size_t length = 0;
+        std::vector<Part> parts;
         int result = 0;
     };
 
@@ -112,11 +118,12 @@ class FrozenStore::Impl {
     [[nodiscard]] Result<void> writable() const;
     void letGo(Buffer& buffer);
     void keepInMemory(Buffer& buffer, Error why);
-    /// Where the record is in memory, puts its sealed bytes where a read of its sectors would; else pins its
-    /// segment.
-    Result<bool> locate(PageNumber page, FrozenSlot slot, std::byte* sectors, FrozenIdentity& identity);
+    [[nodiscard]] Result<FrozenIdentity> identify(const FrozenRecord& record) const;
+    /// The segment's bytes where they are not on the disk yet, else nullptr.
+    [[nodiscard]] const std::byte* inMemory(Index segment) const;
+    void gather(Read& read, std::span<const FrozenRecord> records, FrozenIdentity first) const;
 
-    Result<void> unseal(const FrozenIdentity& identity, FrozenSlot slot, const std::byte* sectors,
+    Result<void> unseal(const FrozenIdentity& identity, FrozenSlot slot, const std::byte* sealed,
                         std::span<std::byte> into) const;
 
     const FrozenOptions options_;
@@ -127,10 +134,10 @@ class FrozenStore::Impl {
 
     // Locks in this order; state_ is held for microseconds only, never over I/O or encryption.
     // writer_ guards writes_, open_, Buffer::sent, the file's size, and what no record of the open segment
-    // has yet. reader_ guards reads_, idle_ and ready_. state_ guards the five members that follow it, and
+    // has yet. reader_ guards reads_, idle_, ready_ and most_. state_ guards the five members that follow it, and
     // ledger_.
     std::mutex writer_;
-    std::mutex reader_;
+    mutable std::mutex reader_;
     mutable std::mutex state_;
     FrozenSegments segments_;
     std::vector<Buffer> buffers_;
@@ -139,9 +146,11 @@ class FrozenStore::Impl {
     bool dropped_ = false;  // by the kill switch
 
     std::size_t open_;  // the buffer of the open segment; buffers_.size(): none is open
+    Bytes readBytes_;  // of all read slots; takes memory where it was used
     std::vector<Read> readSlots_;
-    std::vector<std::size_t> idle_;   // of them
+    std::vector<std::size_t> idle_;   // of them; the lowest last, so that few are ever used
     std::vector<std::size_t> ready_;  // of them: have their bytes already
+    std::size_t most_ = 0;            // of them that were ever used at a time
     std::unique_ptr<IoRing> writes_;  // last: they end first, and wait for what uses the buffers
     std::unique_ptr<IoRing> reads_;
 };

@@ -19,55 +19,79 @@ constexpr auto sectorBytes = FrozenSegments::sectorBytes;
 
 }  // namespace
 
-Result<bool> FrozenStore::Impl::locate(PageNumber page, FrozenSlot slot, std::byte* sectors,
-                                       FrozenIdentity& identity) {
+Result<FrozenIdentity> FrozenStore::Impl::identify(const FrozenRecord& record) const {
     if (cipher_->wiped()) return failSwitchedOff();
+    const auto& [page, slot] = record;
     if (!segments_.holds(page, slot))
         return fail(ErrorCode::systemError, fmt::format("{}: {} bytes at {} are not a record of page {}",
                                                         file_->name(), slot.bytes, slot.offset(), page));
-    const auto segment = FrozenSegments::segmentOf(slot);
-    identity = {page, slot.granule, segments_.serial(segment)};
-    if (const auto buffer = std::ranges::find(buffers_, segment, &Buffer::segment);
-        buffer != buffers_.end()) {
-        std::memcpy(sectors + slot.offset() % sectorBytes, buffer->bytes + slot.offset() % segmentBytes,
-                    sealedBytes(slot));
-        return true;
-    }
-    segments_.pin(segment);
-    return false;
+    return FrozenIdentity{page, slot.granule, segments_.serial(FrozenSegments::segmentOf(slot))};
 }
 
-Result<void> FrozenStore::Impl::submitRead(PageNumber page, FrozenSlot slot, std::uint64_t token) {
+const std::byte* FrozenStore::Impl::inMemory(Index segment) const {
+    const auto buffer = std::ranges::find(buffers_, segment, &Buffer::segment);
+    return buffer != buffers_.end() ? buffer->bytes : nullptr;
+}
+
+void FrozenStore::Impl::gather(Read& read, std::span<const FrozenRecord> records,
+                               FrozenIdentity first) const {
+    read.start = firstSector(records.front().slot);
+    read.parts.assign(1, {records.front(), first});
+    for (const auto& record : records.subspan(1)) {
+        const auto last = read.parts.back().record.slot;
+        if (read.parts.size() == mostRecordsInRead || record.slot.granule <= last.granule ||
+            FrozenSegments::segmentOf(record.slot) != FrozenSegments::segmentOf(last) ||
+            endFrom(read.start, record.slot) > maxReadBytes)
+            break;
+        const auto identity = identify(record);
+        if (!identity) break;  // whoever asks for it alone hears why
+        read.parts.push_back({record, *identity});
+    }
+    read.length = FrozenSegments::roundToSector(endFrom(read.start, read.parts.back().record.slot));
+}
+
+Result<std::size_t> FrozenStore::Impl::submitRead(std::span<const FrozenRecord> records) {
     const std::lock_guard lock(reader_);
     if (idle_.empty())
         return fail(ErrorCode::busy,
                     fmt::format("{} reads of {} are under way", readSlots_.size(), file_->name()));
     const auto index = idle_.back();
     auto& read = readSlots_[index];
-    read.token = token;
-    read.record = {page, slot};
+    const auto segment = FrozenSegments::segmentOf(records.front().slot);
+    const auto started = [&] {
+        idle_.pop_back();
+        most_ = std::max(most_, index + 1);
+        return read.parts.size();
+    };
     {
         const std::lock_guard stateLock(state_);
-        const auto inMemory = locate(page, slot, read.bytes.get(), read.identity);
-        if (!inMemory) return tl::unexpected(inMemory.error());
-        if (*inMemory) {
-            idle_.pop_back();
-            read.result = static_cast<int>(sectorsOf(slot));
+        const auto first = identify(records.front());
+        if (!first) return tl::unexpected(first.error());
+        gather(read, records, *first);
+        if (const auto* bytes = inMemory(segment)) {
+            for (const auto& part : read.parts) {
+                const auto slot = part.record.slot;
+                std::memcpy(read.bytes + (slot.offset() - read.start), bytes + slot.offset() % segmentBytes,
+                            sealedBytes(slot));
+            }
+            read.result = static_cast<int>(read.length);
             ready_.push_back(index);
             reads_->raiseEvent();
-            return {};
+            return started();
         }
+        segments_.pin(segment);
     }
-    auto submitted =
-        reads_->read(file_->descriptor(), {read.bytes.get(), sectorsOf(slot)}, firstSector(slot), index);
-    if (submitted) {
-        idle_.pop_back();
-        return {};
-    }
+    auto submitted = reads_->read(file_->descriptor(), {read.bytes, read.length}, read.start, index);
+    if (submitted) return started();
     const std::lock_guard stateLock(state_);
-    if (!dropped_) segments_.unpin(FrozenSegments::segmentOf(slot));
+    if (!dropped_) segments_.unpin(segment);
     return fail(submitted.error().code,
                 fmt::format("reading {}: {}", file_->name(), submitted.error().message));
+}
+
+std::size_t FrozenStore::Impl::freeReads() const {
+    const std::lock_guard lock(reader_);
+    return idle_.size();
 }
 
 std::size_t FrozenStore::Impl::completions(const std::function<void(const ReadDone&)>& visit) {
@@ -75,7 +99,8 @@ std::size_t FrozenStore::Impl::completions(const std::function<void(const ReadDo
         const std::lock_guard lock(reader_);
         reads_->clearEvent();
     }
-    for (std::size_t count = 0;; ++count) {
+    std::size_t count = 0;
+    for (;;) {
         std::size_t index = 0;
         {
             const std::lock_guard lock(reader_);
@@ -85,32 +110,36 @@ std::size_t FrozenStore::Impl::completions(const std::function<void(const ReadDo
             } else if (const auto done = reads_->next()) {
                 index = static_cast<std::size_t>(done->token);
                 auto& read = readSlots_[index];
-                read.result = file_->seen(false, firstSector(read.record.slot), done->result);
+                read.result = file_->seen(false, read.start, done->result);
                 const std::lock_guard stateLock(state_);
-                if (!dropped_) segments_.unpin(FrozenSegments::segmentOf(read.record.slot));
+                if (!dropped_)
+                    segments_.unpin(FrozenSegments::segmentOf(read.parts.front().record.slot));
             } else {
                 return count;
             }
         }
         // Outside the locks: decrypting, and whatever the caller does with the bytes.
         const auto& read = readSlots_[index];
-        const auto& [page, slot] = read.record;
-        std::array<std::byte, pageBytes> plain;
-        const std::span<std::byte> bytes(plain.data(), slot.bytes);
-        Result<void> outcome;
-        if (cipher_->wiped())
-            outcome = failSwitchedOff();
-        else if (read.result < 0)
-            outcome = failErrno(fmt::format("{}: reading page {} at {}", file_->name(), page, slot.offset()),
-                                -read.result);
-        else if (static_cast<std::size_t>(read.result) < endInSectors(slot))
-            outcome = fail(ErrorCode::systemError, fmt::format("{} ends within the record of page {} at {}",
-                                                               file_->name(), page, slot.offset()));
-        else
-            outcome = unseal(read.identity, slot, read.bytes.get(), bytes);
-        ReadDone done{read.token, read.record, std::span<const std::byte>(bytes)};
-        if (!outcome) done.bytes = tl::unexpected(outcome.error());
-        visit(done);
+        for (const auto& [record, identity] : read.parts) {
+            const auto& [page, slot] = record;
+            std::array<std::byte, pageBytes> plain;
+            const std::span<std::byte> bytes(plain.data(), slot.bytes);
+            Result<void> outcome;
+            if (cipher_->wiped())
+                outcome = failSwitchedOff();
+            else if (read.result < 0)
+                outcome = failErrno(
+                    fmt::format("{}: reading page {} at {}", file_->name(), page, slot.offset()), -read.result);
+            else if (static_cast<std::size_t>(read.result) < endFrom(read.start, slot))
+                outcome = fail(ErrorCode::systemError, fmt::format("{} ends within the record of page {} at {}",
+                                                                   file_->name(), page, slot.offset()));
+            else
+                outcome = unseal(identity, slot, read.bytes + (slot.offset() - read.start), bytes);
+            ReadDone done{record, read.parts.size() == 1, std::span<const std::byte>(bytes)};
+            if (!outcome) done.bytes = tl::unexpected(outcome.error());
+            visit(done);
+            ++count;
+        }
         const std::lock_guard lock(reader_);
         idle_.push_back(index);
     }
@@ -121,20 +150,29 @@ Result<std::span<const std::byte>> FrozenStore::Impl::get(PageNumber page, Froze
     if (into.size() < slot.bytes || slot.bytes > pageBytes)
         return fail(ErrorCode::invalidArgument,
                     fmt::format("file tier: a record of {} bytes, and room for {}", slot.bytes, into.size()));
-    alignas(sectorBytes) std::array<std::byte, maxReadBytes> sectors;
+    alignas(sectorBytes) std::array<std::byte, maxRecordSectors> sectors;
+    const auto segment = FrozenSegments::segmentOf(slot);
+    const auto start = firstSector(slot);
+    auto* const sealed = sectors.data() + (slot.offset() - start);
     FrozenIdentity identity;
-    bool inMemory = false;
+    bool onDisk = false;
     {
         const std::lock_guard lock(state_);
-        const auto located = locate(page, slot, sectors.data(), identity);
-        if (!located) return tl::unexpected(located.error());
-        inMemory = *located;
+        const auto found = identify({page, slot});
+        if (!found) return tl::unexpected(found.error());
+        identity = *found;
+        if (const auto* bytes = inMemory(segment))
+            std::memcpy(sealed, bytes + slot.offset() % segmentBytes, sealedBytes(slot));
+        else
+            onDisk = true;
+        if (onDisk) segments_.pin(segment);
     }
-    if (!inMemory) {
-        const auto read = file_->read(firstSector(slot), {sectors.data(), sectorsOf(slot)});
+    if (onDisk) {
+        const auto read =
+            file_->read(start, {sectors.data(), FrozenSegments::roundToSector(endFrom(start, slot))});
         {
             const std::lock_guard lock(state_);
-            if (!dropped_) segments_.unpin(FrozenSegments::segmentOf(slot));
+            if (!dropped_) segments_.unpin(segment);
         }
         if (cipher_->wiped()) return failSwitchedOff();
         if (!read)
@@ -142,14 +180,14 @@ Result<std::span<const std::byte>> FrozenStore::Impl::get(PageNumber page, Froze
                         fmt::format("page {} at {}: {}", page, slot.offset(), read.error().message));
     }
     const auto bytes = into.first(slot.bytes);
-    const auto unsealed = unseal(identity, slot, sectors.data(), bytes);
+    const auto unsealed = unseal(identity, slot, sealed, bytes);
     if (!unsealed) return tl::unexpected(unsealed.error());
     return bytes;
 }
 
 Result<void> FrozenStore::Impl::unseal(const FrozenIdentity& identity, FrozenSlot slot,
-                                       const std::byte* sectors, std::span<std::byte> into) const {
-    auto opened = cipher_->open(identity, {sectors + slot.offset() % sectorBytes, sealedBytes(slot)}, into);
+                                       const std::byte* sealed, std::span<std::byte> into) const {
+    auto opened = cipher_->open(identity, {sealed, sealedBytes(slot)}, into);
     if (opened) return {};
     if (opened.error().code == ErrorCode::notSupported) return opened;
     damaged_.fetch_add(1, std::memory_order_relaxed);

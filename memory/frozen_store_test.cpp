@@ -92,11 +92,10 @@ class FrozenStoreTest : public ::testing::Test {
     }
     /// The same through the queue.
     Result<Content> getQueued(PageNumber page, FrozenSlot slot) {
-        THERMOCLINE_TRY(store_->submitRead(page, slot, 99));
+        THERMOCLINE_TRY(submitRead(page, slot));
         std::optional<Result<Content>> got;
         while (!got && readable(store_->readEvent()))
             store_->completions([&](const FrozenStore::ReadDone& done) {
-                EXPECT_EQ(done.token, 99U);
                 EXPECT_EQ(done.record, (FrozenRecord{page, slot}));
                 if (done.bytes)
                     got = Content(done.bytes->begin(), done.bytes->end());
@@ -104,6 +103,10 @@ class FrozenStoreTest : public ::testing::Test {
                     got = tl::unexpected(done.bytes.error());
             });
         return got ? *got : fail(ErrorCode::internal, "no completion came");
+    }
+    Result<std::size_t> submitRead(PageNumber page, FrozenSlot slot) {
+        const FrozenRecord record{page, slot};
+        return store_->submitRead({&record, 1});
     }
     void expectAll(const std::map<PageNumber, Live>& live) {
         for (const auto& [page, one] : live) {
@@ -191,7 +194,7 @@ TEST_F(FrozenStoreTest, givesBackRecordsOfAllSizes) {
     EXPECT_EQ(static_cast<std::uint64_t>(info.st_blocks) * 512, status.fileBytes) << "what it says it takes";
 }
 
-TEST_F(FrozenStoreTest, manyReadsAtATimeComeBackWithTheirTokens) {
+TEST_F(FrozenStoreTest, manyReadsAtATimeComeBack) {
     options_.readsUnderWay = 16;
     make();
     std::vector<Live> live;
@@ -199,14 +202,14 @@ TEST_F(FrozenStoreTest, manyReadsAtATimeComeBackWithTheirTokens) {
         live.push_back({put(page, content(page, 3000)), content(page, 3000)});
     settle();
     for (PageNumber page = 0; page < 16; ++page)
-        ASSERT_TRUE(store_->submitRead(page, live[page].slot, 1000 + page));
-    const auto refused = store_->submitRead(3, live[3].slot, 1);
+        ASSERT_TRUE(submitRead(page, live[page].slot));
+    const auto refused = submitRead(3, live[3].slot);
     ASSERT_FALSE(refused);
     EXPECT_EQ(refused.error().code, ErrorCode::busy);
     std::vector<bool> seen(16);
     for (std::size_t count = 0; count < 16 && readable(store_->readEvent());)
         count += store_->completions([&](const FrozenStore::ReadDone& done) {
-            const auto page = done.token - 1000;
+            const auto page = done.record.page;
             ASSERT_LT(page, 16U);
             EXPECT_FALSE(seen[page]);
             seen[page] = true;
@@ -214,7 +217,75 @@ TEST_F(FrozenStoreTest, manyReadsAtATimeComeBackWithTheirTokens) {
             EXPECT_TRUE(std::ranges::equal(*done.bytes, live[page].bytes));
         });
     EXPECT_EQ(std::ranges::count(seen, true), 16);
-    EXPECT_TRUE(store_->submitRead(3, live[3].slot, 1)) << "places are free again";
+    EXPECT_TRUE(submitRead(3, live[3].slot)) << "places are free again";
+}
+
+TEST_F(FrozenStoreTest, oneReadBringsWhatLiesTogether) {
+    make();
+    std::vector<FrozenRecord> records;
+    for (PageNumber page = 0; page < 100; ++page)
+        records.push_back({page, put(page, content(page, 2000))});
+    const auto expectRead = [&](std::span<const FrozenRecord> wanted, std::size_t count) {
+        const auto begun = store_->submitRead(wanted);
+        ASSERT_TRUE(begun) << begun.error().message;
+        ASSERT_EQ(*begun, count);
+        std::vector<FrozenRecord> came;
+        while (came.size() < count && readable(store_->readEvent()))
+            store_->completions([&](const FrozenStore::ReadDone& done) {
+                EXPECT_EQ(done.alone, count == 1);
+                ASSERT_TRUE(done.bytes) << done.bytes.error().message;
+                EXPECT_TRUE(std::ranges::equal(*done.bytes, content(done.record.page, 2000)));
+                came.push_back(done.record);
+            });
+        EXPECT_TRUE(std::ranges::equal(came, wanted.first(count)));
+    };
+    // 2016 bytes of the file each, and 32 KiB are read at once.
+    constexpr std::size_t together = 16;
+    const std::span all(records);
+    expectRead(all, together);  // that are in memory still
+    settle();
+    expectRead(all, together);
+    expectRead(all.subspan(3), together - 1);  // its sector begins before it
+    expectRead(all.first(5), 5);
+    const std::array apart{records[0], records[7], records[15], records[16], records[17]};
+    expectRead(apart, 3);
+    const std::array back{records[20], records[19]};
+    expectRead(back, 1);
+    const auto released = records[30];
+    store_->release(released.slot);
+    expectRead(all.subspan(28), 2);
+    EXPECT_FALSE(store_->submitRead({&released, 1}));
+    EXPECT_EQ(store_->freeReads(), options_.readsUnderWay);
+}
+
+TEST_F(FrozenStoreTest, noReadGoesBeyondASegment) {
+    make();
+    std::vector<FrozenRecord> records;
+    for (PageNumber page = 0; records.empty() || records.back().slot.offset() < segmentBytes; ++page)
+        records.push_back({page, put(page, content(page, 3000))});
+    ASSERT_EQ(records.back().slot.offset(), segmentBytes);
+    settle();
+    EXPECT_EQ(*store_->submitRead(std::span(records).last(3)), 2U);
+}
+
+TEST_F(FrozenStoreTest, whereOneReadOfManyFailsEachIsSaidNotToBeAlone) {
+    options_.seams.ioDone = [](bool write, std::uint64_t, int result) {
+        return write || result <= 8192 ? result : 8192;
+    };
+    make();
+    std::vector<FrozenRecord> records;
+    for (PageNumber page = 0; page < 5; ++page)
+        records.push_back({page, put(page, content(page, 3000))});
+    settle();
+    ASSERT_EQ(*store_->submitRead(records), 5U);
+    std::vector<bool> there;
+    while (there.size() < 5 && readable(store_->readEvent()))
+        store_->completions([&](const FrozenStore::ReadDone& done) {
+            EXPECT_FALSE(done.alone);
+            EXPECT_TRUE(!done.bytes || std::ranges::equal(*done.bytes, content(done.record.page, 3000)));
+            there.push_back(done.bytes.has_value());
+        });
+    EXPECT_EQ(there, (std::vector{true, true, false, false, false})) << "8192 bytes hold two records";
 }
 
 TEST_F(FrozenStoreTest, readsWhileWritesAreUnderWay) {
@@ -257,7 +328,7 @@ TEST_F(FrozenStoreTest, aReleasedRecordIsRefusedAndItsSpaceIsUsedAgain) {
     ASSERT_FALSE(refused);
     EXPECT_NE(refused.error().message.find("not a record of page 0"), std::string::npos)
         << refused.error().message;
-    EXPECT_FALSE(store_->submitRead(0, slots[0], 1));
+    EXPECT_FALSE(submitRead(0, slots[0]));
     EXPECT_FALSE(get(2, slots[1])) << "the slot of another page";
     EXPECT_FALSE(get(1, {slots[1].granule, slots[1].bytes - 1}));
     EXPECT_FALSE(get(1, {slots[1].granule + 1, slots[1].bytes}));
@@ -282,7 +353,7 @@ TEST_F(FrozenStoreTest, aSegmentIsNotUsedAgainWhileItIsRead) {
     make();
     const auto slot = put(1, content(1, 4000));
     settle();
-    ASSERT_TRUE(store_->submitRead(1, slot, 5));
+    ASSERT_TRUE(submitRead(1, slot));
     store_->release(slot);
     ASSERT_TRUE(store_->poll());
     EXPECT_EQ(store_->status().fileBytes, 4096U) << "its space was given back under a reader";
@@ -440,8 +511,8 @@ TEST_F(FrozenStoreTest, theKillSwitchEndsEverything) {
     }
     ASSERT_GT(slots.size(), 200U);
     const auto last = slots.size() - 1;
-    ASSERT_TRUE(store_->submitRead(0, slots[0], 1));
-    ASSERT_TRUE(store_->submitRead(last, slots[last], 2)) << "one that is in memory";
+    ASSERT_TRUE(submitRead(0, slots[0]));
+    ASSERT_TRUE(submitRead(last, slots[last])) << "one that is in memory";
     const auto killed = store_->killSwitch();
     ASSERT_TRUE(killed) << killed.error().message;
     std::size_t errors = 0;
@@ -462,7 +533,7 @@ TEST_F(FrozenStoreTest, theKillSwitchEndsEverything) {
     expectOff(store_->poll());
     expectOff(store_->wait());
     expectOff(store_->compactOne());
-    expectOff(store_->submitRead(1, slots[1], 3));
+    expectOff(submitRead(1, slots[1]));
     expectOff(get(1, slots[1]));
     expectOff(get(last, slots[last]));
     store_->release(slots[1]);
@@ -859,34 +930,37 @@ TEST_F(FrozenStoreTest, oneThreadWritesAndCompactsWhileAnotherReads) {
     });
     std::mt19937_64 random(2);
     std::uint64_t reads = 0;
-    std::unordered_map<std::uint64_t, std::uint64_t> expected;  // token: seed
-    std::uint64_t token = 0;
+    std::unordered_multimap<std::uint64_t, std::uint64_t> expected;  // of slots that are read: the seed
+    std::uint64_t begun = 0;
     while (!stop || !expected.empty()) {
         while (!stop && expected.size() < 32) {
             const PageNumber page = random() % pages;
             auto& entry = map[page];
             const std::lock_guard lock(entry.mutex);
             if (!entry.slot) break;
-            if (token % 16 == 0) {
+            if (begun % 16 == 0) {
                 // A page that comes back for good, as after a fault.
                 const auto got = get(page, *entry.slot);
                 ASSERT_TRUE(got) << got.error().message;
                 ASSERT_EQ(*got, content(entry.seed, sizeOf(entry.seed)));
                 store_->release(*entry.slot);
                 entry.slot.reset();
-                ++token;
+                ++begun;
                 break;
             }
-            const auto submitted = store_->submitRead(page, *entry.slot, token);
+            const auto submitted = submitRead(page, *entry.slot);
             if (!submitted) {
                 ASSERT_EQ(submitted.error().code, ErrorCode::busy) << submitted.error().message;
                 break;
             }
-            expected[token++] = entry.seed;
+            expected.emplace(entry.slot->packed(), entry.seed);
+            ++begun;
         }
         reads += store_->completions([&](const FrozenStore::ReadDone& done) {
-            const auto seed = expected.at(done.token);
-            expected.erase(done.token);
+            const auto found = expected.find(done.record.slot.packed());
+            ASSERT_NE(found, expected.end());
+            const auto seed = found->second;
+            expected.erase(found);
             ASSERT_TRUE(done.bytes) << done.bytes.error().message;
             ASSERT_TRUE(std::ranges::equal(*done.bytes, content(seed, sizeOf(seed)))) << "wrong bytes";
         });
@@ -933,10 +1007,10 @@ TEST_F(FrozenStoreTest, theKillSwitchMayComeAtAnyTime) {
                     EXPECT_EQ(*got, content(page, 3000));
                 else
                     EXPECT_TRUE(isOff(got.error())) << got.error().message;
-                if (store_->submitRead(page, slots[page], page)) ++submitted;
+                if (submitRead(page, slots[page])) ++submitted;
                 ended += store_->completions([&](const FrozenStore::ReadDone& done) {
                     if (done.bytes)
-                        EXPECT_TRUE(std::ranges::equal(*done.bytes, content(done.token, 3000)));
+                        EXPECT_TRUE(std::ranges::equal(*done.bytes, content(done.record.page, 3000)));
                     else
                         EXPECT_TRUE(isOff(done.bytes.error())) << done.bytes.error().message;
                 });

@@ -30,37 +30,65 @@ FrozenTier::FrozenTier(std::unique_ptr<FrozenStore> store, std::chrono::millisec
 // -------------------------------------------------------------------------------------------------------------
 // fault thread
 
+std::vector<FrozenTier::Read>::iterator FrozenTier::underWay(const FrozenRecord& record) {
+    return std::ranges::find(reads_, record, &Read::record);
+}
+
 FrozenTier::Start FrozenTier::begin(const Read& read) {
-    const auto before = std::find_if(reads_.begin(), reads_.end(),
-                                     [&](const Read& other) { return other.record == read.record; });
-    if (before != reads_.end()) {
+    if (const auto before = underWay(read.record); before != reads_.end()) {
         // A page that comes back wakes everybody who waits for it; one of them sees to it that it does.
         if (read.faultWaits && !std::exchange(before->faultWaits, true)) ++faultsWaiting_;
         return Start::begun;
     }
-    const auto begun = store_->submitRead(read.record.page, read.record.slot, read.record.page);
+    const auto begun = submit({&read, 1});
     if (!begun) {
         if (begun.error().code == ErrorCode::busy) return Start::busy;
         spdlog::critical("page {} cannot be read from the file tier: {}", read.record.page,
                          begun.error().message);
         return Start::refused;
     }
-    reads_.push_back(read);
     if (read.faultWaits) ++faultsWaiting_;
-    const std::lock_guard lock(mutex_);
-    reading_ = true;
     return Start::begun;
 }
 
-void FrozenTier::finish(const std::function<void(const Read&, Result<std::span<const std::byte>>)>& visit) {
+std::size_t FrozenTier::readAhead(std::span<const Read> reads) {
+    std::size_t count = 0;
+    while (count < reads.size() && reads_.size() < mostReadAhead && store_->freeReads() > readsForFaults) {
+        const auto isUnderWay = [&](const Read& read) { return underWay(read.record) != reads_.end(); };
+        const auto left = reads.subspan(count, std::min(reads.size() - count, FrozenStore::mostRecordsInRead));
+        const auto end = std::ranges::find_if(left, isUnderWay);
+        if (end == left.begin()) {
+            ++count;
+            continue;
+        }
+        const auto begun = submit({left.begin(), end});
+        if (!begun && begun.error().code == ErrorCode::busy) break;
+        // Whoever needs one that cannot be read will hear why.
+        count += begun ? *begun : 1;
+    }
+    return count;
+}
+
+Result<std::size_t> FrozenTier::submit(std::span<const Read> reads) {
+    records_.clear();
+    for (const auto& read : reads)
+        records_.push_back(read.record);
+    auto begun = store_->submitRead(records_);
+    if (!begun) return begun;
+    reads_.insert(reads_.end(), reads.begin(), reads.begin() + static_cast<std::ptrdiff_t>(*begun));
+    const std::lock_guard lock(mutex_);
+    reading_ = true;
+    return begun;
+}
+
+void FrozenTier::finish(const std::function<void(const Read&, const FrozenStore::ReadDone&)>& visit) {
     store_->completions([&](const FrozenStore::ReadDone& done) {
-        const auto found = std::find_if(reads_.begin(), reads_.end(),
-                                        [&](const Read& read) { return read.record == done.record; });
+        const auto found = underWay(done.record);
         if (found == reads_.end()) return;
         const auto read = *found;
         reads_.erase(found);
         if (read.faultWaits) --faultsWaiting_;
-        visit(read, done.bytes);
+        visit(read, done);
     });
     {
         const std::lock_guard lock(mutex_);

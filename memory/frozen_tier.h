@@ -54,10 +54,12 @@ class FrozenTier {
     /// REQUIRES: the lock of the page's block. `busy`: as many as may be are under way. `refused`: there is
     /// no such record.
     Start begin(const Read& read);
+    /// The same for what nobody waits for yet, as many with one read of the disk as lie together there.
+    /// Returns how many of them, from the first on, need not be tried again.
+    std::size_t readAhead(std::span<const Read> reads);
     /// Calls `visit` for each read that has ended. Readable when there is one: store().readEvent().
-    void finish(const std::function<void(const Read&, Result<std::span<const std::byte>>)>& visit);
+    void finish(const std::function<void(const Read&, const FrozenStore::ReadDone&)>& visit);
     [[nodiscard]] bool faultsWait() const { return faultsWaiting_ > 0; }
-    [[nodiscard]] bool mayReadAhead() const { return reads_.size() < mostReadsAhead; }
     /// The block that is to come back first; dropFirst() once reads of all its pages were begun.
     [[nodiscard]] std::optional<BlockNumber> firstWanted() const;
     void dropFirst();
@@ -90,15 +92,19 @@ class FrozenTier {
 
   private:
     FrozenTier(std::unique_ptr<FrozenStore> store, std::chrono::milliseconds age);
+    [[nodiscard]] std::vector<Read>::iterator underWay(const FrozenRecord& record);
+    Result<std::size_t> submit(std::span<const Read> reads);
     void setNote(std::string note);
     void say(std::string note);
 
-    static constexpr std::size_t mostReadsAhead = 48;  // the rest is left for faults
+    static constexpr std::size_t mostReadAhead = 256;  // pages
+    static constexpr std::size_t readsForFaults = 16;
     static constexpr auto pauseAfterFailure = std::chrono::seconds(10);
 
     std::unique_ptr<FrozenStore> store_;
     std::chrono::milliseconds age_;
-    std::vector<Read> reads_;                               // fault thread, like the next one
+    std::vector<Read> reads_;                               // fault thread, like the next two
+    std::vector<FrozenRecord> records_;
     std::size_t faultsWaiting_ = 0;                         // of them
     std::chrono::steady_clock::time_point refusedUntil_{};  // background thread
     std::atomic<std::uint64_t> metadataBytes_{0};

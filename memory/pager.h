@@ -290,7 +290,8 @@ class Pager {
     Served serveFromFile(PageNumber page, VmAddress address, bool write);
     Served serveHole(PageNumber page, VmAddress address);
     Served serveFrozen(PageNumber page, VmAddress address);
-    bool readAhead(PageNumber page, VmAddress address);
+    void noteFrozen(PageNumber page, VmAddress address);
+    bool readAhead();
     static Result<void> decodeFrozen(PageNumber page, std::span<const std::byte> record, PageCodec& codec,
                                      MutablePageBytes into);
     static std::uint32_t deciseconds();
@@ -410,7 +411,7 @@ class Pager {
     std::atomic<bool> keepCopies_{false};
     std::atomic<std::uint64_t> memoryBytes_{0};
     std::atomic<bool> registered_{false};
-    std::size_t nextWanted_ = 0;  // fault thread: page of the first block that is wanted
+    std::vector<FrozenTier::Read> ahead_;  // fault thread: what readAhead() is to begin
     unsigned freshRefused_ =
         0;  ///< fault thread: no huge page could be had; how many faults until the next try
 };

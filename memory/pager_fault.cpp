@@ -234,26 +234,30 @@ std::uint64_t Pager::prefetch(VmAddress first, std::int64_t strideBytes, std::ui
         return prefetch(first, pageBytes, count);
     }
     std::uint64_t brought = 0;
-    for (std::uint64_t i = 0; i < count;) {
-        const VmAddress address{first.value + i * static_cast<std::uint64_t>(strideBytes)};
-        const auto number = addresses_.pageAt(address);
+    bool refused = false;
+    const auto at = [&](std::uint64_t i) {
+        return VmAddress{first.value + i * static_cast<std::uint64_t>(strideBytes)};
+    };
+    for (std::uint64_t i = 0; i < count && !refused;) {
+        auto number = addresses_.pageAt(at(i));
         if (!number) break;
-        // As far as addresses are contiguous, within a block and in one buffer.
-        std::size_t pages = 1;
-        if (contiguous) {
-            const auto here = addresses_.within({address, (count - i) * pageBytes}).front();
-            pages =
-                std::min({here.pages, count - i, firstPageOf(blockOf(*number) + 1) - *number, chunkPages});
+        const auto block = blockOf(*number);
+        const PriorityMutex::Urgent lock(shard(block));
+        for (; i < count && !refused && number && blockOf(*number) == block; number = addresses_.pageAt(at(i))) {
+            // As far as addresses are contiguous, within a block and in one buffer.
+            std::size_t pages = 1;
+            if (contiguous) {
+                const auto here = addresses_.within({at(i), (count - i) * pageBytes}).front();
+                pages = std::min({here.pages, count - i, firstPageOf(block + 1) - *number, chunkPages});
+            }
+            const auto got = bringStored(faultWorker_, *number, at(i), pages);
+            brought += got.pages;
+            for (std::size_t k = 0; k < pages; ++k)
+                noteFrozen(*number + k, at(i) + k * pageBytes);
+            refused = got.last != Populate::done && got.last != Populate::present;
+            i += pages;
         }
-        const PriorityMutex::Urgent lock(shard(blockOf(*number)));
-        const auto got = bringStored(faultWorker_, *number, address, pages);
-        brought += got.pages;
-        for (std::size_t k = 0; k < pages; ++k)
-            if (pages_.get(*number + k).state() == PageState::frozen &&
-                !readAhead(*number + k, address + k * pageBytes))
-                break;
-        if (got.last != Populate::done && got.last != Populate::present) break;
-        i += pages;
+        readAhead();
     }
     counters_.prefetchedPages.fetch_add(brought, std::memory_order_relaxed);
     return brought;

@@ -35,11 +35,17 @@ Served Pager::serveFrozen(PageNumber number, VmAddress address) {
     return Served::lost;
 }
 
-/// REQUIRES: the block's lock. False where no more reads can be begun now.
-bool Pager::readAhead(PageNumber number, VmAddress address) {
-    if (!frozen_->mayReadAhead()) return false;
-    return frozen_->begin({{number, pages_.get(number).frozenSlot()}, address, false}) !=
-           FrozenTier::Start::busy;
+/// REQUIRES: the block's lock, until readAhead(). A page that is frozen is to be read, too.
+void Pager::noteFrozen(PageNumber number, VmAddress address) {
+    if (const auto entry = pages_.get(number); entry.state() == PageState::frozen)
+        ahead_.push_back({{number, entry.frozenSlot()}, address, false});
+}
+
+/// What was noted is on its way; false where not all of it can be now.
+bool Pager::readAhead() {
+    const bool all = ahead_.empty() || frozen_->readAhead(ahead_) == ahead_.size();
+    ahead_.clear();
+    return all;
 }
 
 bool Pager::waitsForDisk() const {
@@ -51,7 +57,7 @@ int Pager::diskEvent() const {
 }
 
 void Pager::finishReads(const std::function<void(VmAddress)>& again) {
-    frozen_->finish([&](const FrozenTier::Read& read, const Result<std::span<const std::byte>>& record) {
+    frozen_->finish([&](const FrozenTier::Read& read, const FrozenStore::ReadDone& done) {
         const auto [number, slot] = read.record;
         const PriorityMutex::Urgent lock(shard(blockOf(number)));
         if (pages_.get(number) != PageEntry::frozen(slot) || addresses_.pageAt(read.address) != number) {
@@ -59,8 +65,13 @@ void Pager::finishReads(const std::function<void(VmAddress)>& again) {
             return;
         }
         const auto bytes = page(faultWorker_, 0);
-        const auto decoded = record ? decodeFrozen(number, *record, faultWorker_.codec, bytes)
-                                    : Result<void>(tl::unexpected(record.error()));
+        const auto decoded = done.bytes ? decodeFrozen(number, *done.bytes, faultWorker_.codec, bytes)
+                                        : Result<void>(tl::unexpected(done.bytes.error()));
+        if (!decoded && !done.alone) {
+            // What was read with it may be to blame: who waits has it read alone.
+            if (read.faultWaits) again(read.address);
+            return;
+        }
         if (!decoded) {
             lost(number, decoded.error().message);
             return;
@@ -88,14 +99,10 @@ void Pager::bringWanted() {
     while (const auto block = frozen_->firstWanted()) {
         {
             const PriorityMutex::Urgent lock(shard(*block));
-            for (; nextWanted_ < pagesPerBlock; ++nextWanted_) {
-                const auto number = firstPageOf(*block) + nextWanted_;
-                if (pages_.get(number).state() != PageState::frozen) continue;
-                const auto address = addresses_.addressOf(number);
-                if (address && !readAhead(number, *address)) return;
-            }
+            for (auto number = firstPageOf(*block); number < firstPageOf(*block + 1); ++number)
+                if (const auto address = addresses_.addressOf(number)) noteFrozen(number, *address);
+            if (!readAhead()) return;
         }
-        nextWanted_ = 0;
         frozen_->dropFirst();
     }
 }
