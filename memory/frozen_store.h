@@ -67,7 +67,7 @@ class FrozenStore {
     };
     struct ReadDone {
         FrozenRecord record;
-        bool alone = true;  ///< else others were read with it: an error may be theirs
+        bool alone = true;                         ///< else others were read with it: an error may be theirs
         Result<std::span<const std::byte>> bytes;  ///< valid during the call
     };
     struct Status {
@@ -128,8 +128,8 @@ class FrozenStore {
     Result<std::size_t> submitRead(std::span<const FrozenRecord> records);
     /// How many more reads may be started.
     [[nodiscard]] std::size_t freeReads() const;
-    /// Calls `visit` for each record whose read has ended, and returns how many. A record that was changed, or that
-    /// cannot be read, is a systemError. `visit` may call anything of this class but completions().
+    /// Calls `visit` for each record whose read has ended, and returns how many. A record that was changed,
+    /// or that cannot be read, is a systemError. `visit` may call anything of this class but completions().
     std::size_t completions(const std::function<void(const ReadDone&)>& visit);
     /// Readable when completions() has something to give.
     [[nodiscard]] int readEvent() const;

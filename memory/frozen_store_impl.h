@@ -134,8 +134,8 @@ class FrozenStore::Impl {
 
     // Locks in this order; state_ is held for microseconds only, never over I/O or encryption.
     // writer_ guards writes_, open_, Buffer::sent, the file's size, and what no record of the open segment
-    // has yet. reader_ guards reads_, idle_, ready_ and most_. state_ guards the five members that follow it, and
-    // ledger_.
+    // has yet. reader_ guards reads_, idle_, ready_ and most_. state_ guards the five members that follow it,
+    // and ledger_.
     std::mutex writer_;
     mutable std::mutex reader_;
     mutable std::mutex state_;
@@ -146,7 +146,7 @@ class FrozenStore::Impl {
     bool dropped_ = false;  // by the kill switch
 
     std::size_t open_;  // the buffer of the open segment; buffers_.size(): none is open
-    Bytes readBytes_;  // of all read slots; takes memory where it was used
+    Bytes readBytes_;   // of all read slots; takes memory where it was used
     std::vector<Read> readSlots_;
     std::vector<std::size_t> idle_;   // of them; the lowest last, so that few are ever used
     std::vector<std::size_t> ready_;  // of them: have their bytes already

@@ -112,8 +112,7 @@ std::size_t FrozenStore::Impl::completions(const std::function<void(const ReadDo
                 auto& read = readSlots_[index];
                 read.result = file_->seen(false, read.start, done->result);
                 const std::lock_guard stateLock(state_);
-                if (!dropped_)
-                    segments_.unpin(FrozenSegments::segmentOf(read.parts.front().record.slot));
+                if (!dropped_) segments_.unpin(FrozenSegments::segmentOf(read.parts.front().record.slot));
             } else {
                 return count;
             }
@@ -128,11 +127,13 @@ std::size_t FrozenStore::Impl::completions(const std::function<void(const ReadDo
             if (cipher_->wiped())
                 outcome = failSwitchedOff();
             else if (read.result < 0)
-                outcome = failErrno(
-                    fmt::format("{}: reading page {} at {}", file_->name(), page, slot.offset()), -read.result);
+                outcome =
+                    failErrno(fmt::format("{}: reading page {} at {}", file_->name(), page, slot.offset()),
+                              -read.result);
             else if (static_cast<std::size_t>(read.result) < endFrom(read.start, slot))
-                outcome = fail(ErrorCode::systemError, fmt::format("{} ends within the record of page {} at {}",
-                                                                   file_->name(), page, slot.offset()));
+                outcome =
+                    fail(ErrorCode::systemError, fmt::format("{} ends within the record of page {} at {}",
+                                                             file_->name(), page, slot.offset()));
             else
                 outcome = unseal(identity, slot, read.bytes + (slot.offset() - read.start), bytes);
             ReadDone done{record, read.parts.size() == 1, std::span<const std::byte>(bytes)};

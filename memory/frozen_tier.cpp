@@ -55,7 +55,8 @@ std::size_t FrozenTier::readAhead(std::span<const Read> reads) {
     std::size_t count = 0;
     while (count < reads.size() && reads_.size() < mostReadAhead && store_->freeReads() > readsForFaults) {
         const auto isUnderWay = [&](const Read& read) { return underWay(read.record) != reads_.end(); };
-        const auto left = reads.subspan(count, std::min(reads.size() - count, FrozenStore::mostRecordsInRead));
+        const auto left =
+            reads.subspan(count, std::min(reads.size() - count, FrozenStore::mostRecordsInRead));
         const auto end = std::ranges::find_if(left, isUnderWay);
         if (end == left.begin()) {
             ++count;

@@ -97,13 +97,13 @@ class FrozenTier {
     void setNote(std::string note);
     void say(std::string note);
 
-    static constexpr std::size_t mostReadAhead = 256;  // pages
+    static constexpr std::size_t mostReadAhead = 128;  // pages: the largest window of a stream
     static constexpr std::size_t readsForFaults = 16;
     static constexpr auto pauseAfterFailure = std::chrono::seconds(10);
 
     std::unique_ptr<FrozenStore> store_;
     std::chrono::milliseconds age_;
-    std::vector<Read> reads_;                               // fault thread, like the next two
+    std::vector<Read> reads_;  // fault thread, like the next two
     std::vector<FrozenRecord> records_;
     std::size_t faultsWaiting_ = 0;                         // of them
     std::chrono::steady_clock::time_point refusedUntil_{};  // background thread

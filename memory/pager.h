@@ -200,7 +200,8 @@ class Pager {
     /// The frozen pages of `block` are wanted in guest RAM: the fault thread brings them, once woken. False
     /// where there are none.
     bool restoreFrozen(BlockNumber block);
-    /// Brings every page of `block` back; as a huge page where it was one.
+    /// Brings every page of `block` back; as a huge page where all of it is cold, else for rebuild() to make
+    /// one of it.
     Step restore(BlockNumber block);
     /// Brings `pages` of `block` back.
     Step restorePages(BlockNumber block, const BlockMask& pages);

@@ -243,7 +243,8 @@ std::uint64_t Pager::prefetch(VmAddress first, std::int64_t strideBytes, std::ui
         if (!number) break;
         const auto block = blockOf(*number);
         const PriorityMutex::Urgent lock(shard(block));
-        for (; i < count && !refused && number && blockOf(*number) == block; number = addresses_.pageAt(at(i))) {
+        for (; i < count && !refused && number && blockOf(*number) == block;
+             number = addresses_.pageAt(at(i))) {
             // As far as addresses are contiguous, within a block and in one buffer.
             std::size_t pages = 1;
             if (contiguous) {

@@ -32,8 +32,7 @@ Step Pager::restore(BlockNumber block) {
         if (step != Step::nothing) return step;
     }
     const auto step = restoreStored(block);
-    if (step == Step::retry || step == Step::gone) return step;
-    return rebuild(block) == Step::gone ? Step::gone : Step::done;
+    return step == Step::retry || step == Step::gone ? step : Step::done;
 }
 
 Step Pager::restorePages(BlockNumber block, const BlockMask& pages) {

@@ -304,6 +304,13 @@ void Reclaimer::restore() {
         }
     }
     if (frozen_ != nullptr) awaitFrozen();
+    // Only now: the guest has to wait for no page any more, and a collapse copies all of the block once more.
+    const auto leave = [&] {
+        const std::lock_guard lock(mutex_);
+        return stop_ || changed_;
+    };
+    for (auto block = order.begin(); block != order.end() && !leave(); ++block)
+        pager_.rebuild(*block);
     while (dropCopies()) {
     }
     const auto left = pager_.unregisterGuest();
