@@ -58,6 +58,11 @@ class Budget {
                    pageBytes +
                store_.storedBytes() + pager_.metadataBytes();
     }
+    /// To reclaim the spare is room that was made already: what takes it over needs no more.
+    [[nodiscard]] std::uint64_t usedButSpare() const {
+        const auto bytes = used();
+        return bytes - std::min(bytes, pager_.spareBytes());
+    }
     /// May `bytes` more be used?
     [[nodiscard]] bool hasRoom(std::uint64_t bytes) const {
         return limit() == 0 || used() + bytes <= ceiling_.load(std::memory_order_relaxed);

@@ -262,7 +262,7 @@ bool FaultHandler::bringAlong(VmAddress address) {
                 const auto now = std::chrono::steady_clock::now();
                 const auto since = again ? awaited->since : now;
                 if (!again) streams_.reached(end);
-                const bool room = budget_.hasRoom(blockBytes);
+                const bool room = budget_.hasRoom(blockBytes - pager_.spareBytes());
                 if (!room && now - since < patienceForBlock) {
                     awaited_ = Awaited{address, ahead, since};
                     sequencePoint("block-awaited");

@@ -108,6 +108,10 @@ class Pager {
         return leftoverPages_.load(std::memory_order_relaxed);
     }
     [[nodiscard]] std::uint64_t metadataBytes() const;
+    /// Of the leftovers, what the next block that a stream wants takes over, so that it needs no room.
+    [[nodiscard]] std::uint64_t spareBytes() const {
+        return spare_.load(std::memory_order_relaxed) != noBlock ? blockBytes : 0;
+    }
     /// Of the store, what is copies of pages that are in memory, too.
     [[nodiscard]] std::uint64_t copyBytes() const { return copyBytes_.load(std::memory_order_relaxed); }
     /// Blocks with pages that were compressed for speed, and could be smaller.
@@ -218,6 +222,8 @@ class Pager {
     Step unstage(BlockNumber block);
     /// Closes gaps in the store where they are too many. Nothing where there is nothing to win.
     Step compactStore();
+    /// The spare huge page (spareBytes()) is to be freed with the leftovers.
+    void withdrawSpare();
     /// Frees copies in the staging area that served a fault. Done for a block before it is staged, too.
     Step dropLeftovers(BlockNumber block);
     /// ... of all blocks that were evicted. REQUIRES: called after a run of evict(), which puts it off.
@@ -239,12 +245,20 @@ class Pager {
     [[nodiscard]] std::vector<InMemory> inMemory() const;
 
   private:
+    /// Is what a block left in the staging area the spare (pager_spare.cpp)?
+    enum class Spare : std::uint8_t {
+        no,
+        offered,  ///< the fault thread may take it
+        lent,     ///< it has: nobody else touches it
+    };
+    static constexpr BlockNumber noBlock = ~BlockNumber{0};
     struct Block {
-        bool stagedWhole = false;     ///< one huge page in the staging area, all 512 pages staged
-        bool streamed = false;        ///< brought or passed by a sequential stream, not evicted since
-        bool wasStreamed = false;     ///< when it was last evicted
-        bool loose = false;           ///< has pages in LZ4
-        bool wasHuge = false;         ///< has been seen as one huge page since it was last made one
+        bool stagedWhole = false;  ///< one huge page in the staging area, all 512 pages staged
+        bool streamed = false;     ///< brought or passed by a sequential stream, not evicted since
+        bool wasStreamed = false;  ///< when it was last evicted
+        bool loose = false;        ///< has pages in LZ4
+        bool wasHuge = false;      ///< has been seen as one huge page since it was last made one
+        Spare spare = Spare::no;
         Heat heat;                    ///< of the block as a huge page
         std::uint32_t evicted = 0;    ///< when its pages last went to the store, in evictions
         std::uint32_t foundPoor = 0;  ///< when a page of it last turned out not to compress, likewise
@@ -331,6 +345,11 @@ class Pager {
     std::optional<BlockMask> moveToDrop(Worker& worker, BlockNumber block, const BlockMask& wanted);
     Step forgetLeftovers(BlockNumber block, const BlockMask& moved);
     void addLeftovers(BlockNumber block, const BlockMask& mask);
+    BlockMask takeLeftovers(BlockNumber block);
+    void setSpare(Block& block, Spare spare);
+    bool offerSpare(BlockNumber block);
+    std::optional<BlockNumber> takeSpare();
+    void returnSpare(BlockNumber block, bool used);
     Step stageWhole(BlockNumber block, VmAddress address);
     Step stagePages(BlockNumber block, BlockMask want);
     Step moveAside(BlockNumber block, VmAddress base, const BlockMask& want);
@@ -366,8 +385,8 @@ class Pager {
     Step restoreWhole(BlockNumber block, VmAddress address);
     Step restoreStored(BlockNumber block, const BlockMask& pages = allPages());
     void setWasHuge(BlockNumber block, bool was);
-    bool fillFresh(Worker& worker, BlockNumber block, std::vector<PageEntry>& entries);
-    Step moveFreshIn(Worker& worker, BlockNumber block, VmAddress address);
+    bool fillFresh(Worker& worker, BlockNumber block, VmAddress fresh, std::vector<PageEntry>& entries);
+    bool bringWhole(BlockNumber block, VmAddress address, std::optional<BlockNumber> spare);
     struct Brought {
         std::size_t pages = 0;  ///< now resident
         Populate last = Populate::done;
@@ -412,7 +431,11 @@ class Pager {
     std::atomic<bool> keepCopies_{false};
     std::atomic<std::uint64_t> memoryBytes_{0};
     std::atomic<bool> registered_{false};
-    std::vector<FrozenTier::Read> ahead_;  // fault thread: what readAhead() is to begin
+    std::atomic<BlockNumber> spare_{noBlock};   // that has a spare to offer, unless it was quicker to drop it
+    std::atomic<std::uint64_t> sparePages_{0};  // offered or lent
+    std::atomic<bool> spareWanted_{false};      // a stream takes blocks whole
+    std::uint32_t spareSince_ = 0;              // background thread: deciseconds()
+    std::vector<FrozenTier::Read> ahead_;       // fault thread: what readAhead() is to begin
     unsigned freshRefused_ =
         0;  ///< fault thread: no huge page could be had; how many faults until the next try
 };

@@ -288,23 +288,34 @@ bool Pager::prefetchBlock(VmAddress address) {
     const auto block = blockOf(*number);
     const auto whole = addresses_.wholeBlock(block);
     if (!whole) return false;
+    const auto spare = takeSpare();
+    const bool brought = bringWhole(block, *whole, spare);
+    if (spare) returnSpare(*spare, brought);
+    return brought;
+}
+
+/// Fills the spare, or else a huge page of our own, and moves it to `address`.
+bool Pager::bringWhole(BlockNumber block, VmAddress address, std::optional<BlockNumber> spare) {
+    auto& worker = faultWorker_;
     const PriorityMutex::Urgent lock(shard(block));
     if (pages_.pagesIn(block, PageState::cold).count() + pages_.pagesIn(block, PageState::filled).count() !=
         pagesPerBlock)
         return false;
-    std::vector<PageEntry> entries;
-    if (!makeFreshHuge(faultWorker_)) {
+    if (!spare && !makeFreshHuge(worker)) {
         freshRefused_ = faultsUntilNextHugeTry;
         return false;
     }
-    while (entries.size() < pagesPerBlock) {
-        if (fillFresh(faultWorker_, block, entries)) continue;
-        emptyFresh(faultWorker_);
-        return false;
+    const auto fresh = spare ? staged(*spare) : worker.fresh.start;
+    std::vector<PageEntry> entries;
+    while (entries.size() < pagesPerBlock && fillFresh(worker, block, fresh, entries)) {
     }
     sequencePoint("fresh-filled-ahead");
-    const auto step = moveFreshIn(faultWorker_, block, *whole);
-    if (step != Step::done) return false;
+    const bool brought = entries.size() == pagesPerBlock &&
+                         moveIn(worker, block, address, fresh, allPages()).step == Step::done;
+    if (!brought) {
+        if (!spare) emptyFresh(worker);
+        return false;
+    }
     blocks_[block].streamed = true;
     counters_.prefetchedPages.fetch_add(pagesPerBlock, std::memory_order_relaxed);
     return true;

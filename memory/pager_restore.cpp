@@ -58,7 +58,7 @@ Step Pager::restoreWhole(BlockNumber block, VmAddress address) {
     std::vector<PageEntry> entries;
     while (entries.size() < pagesPerBlock) {
         const PriorityMutex::Patient lock(shard(block));
-        if (fillFresh(worker, block, entries)) continue;
+        if (fillFresh(worker, block, worker.fresh.start, entries)) continue;
         emptyFresh(worker);
         return Step::nothing;
     }
@@ -73,7 +73,9 @@ Step Pager::restoreWhole(BlockNumber block, VmAddress address) {
         emptyFresh(worker);
         return Step::nothing;
     }
-    return moveFreshIn(worker, block, address);
+    const auto moved = moveIn(worker, block, address, worker.fresh.start, allPages());
+    if (moved.step != Step::done) emptyFresh(worker);
+    return moved.step == Step::pinned ? Step::nothing : moved.step;
 }
 
 Step Pager::restoreStored(BlockNumber block, const BlockMask& pages) {
@@ -134,9 +136,9 @@ Pager::Brought Pager::bringStored(Worker& worker, PageNumber first, VmAddress ad
     return brought;
 }
 
-/// Fills the worker's fresh huge page with a block that is in the store from end to end; one entry for each
-/// of its pages. REQUIRES: the block's lock.
-bool Pager::fillFresh(Worker& worker, BlockNumber block, std::vector<PageEntry>& entries) {
+/// Fills a huge page at `fresh` with a block that is in the store from end to end; one entry for each of its
+/// pages. REQUIRES: the block's lock.
+bool Pager::fillFresh(Worker& worker, BlockNumber block, VmAddress fresh, std::vector<PageEntry>& entries) {
     const auto from = entries.size();
     for (std::size_t i = from; i < std::min(from + chunkPages, pagesPerBlock); ++i) {
         const auto number = firstPageOf(block) + i;
@@ -144,15 +146,7 @@ bool Pager::fillFresh(Worker& worker, BlockNumber block, std::vector<PageEntry>&
         if (!entry.stored() || !load(number, entry, worker.codec, page(worker, i - from))) return false;
         entries.push_back(entry);
     }
-    return memory_.write(worker.fresh.start + from * pageBytes, worker.buffer).has_value();
-}
-
-/// Puts the worker's fresh page in the place of a block. REQUIRES: the block's lock; the
-/// layout lock or the fault thread.
-Step Pager::moveFreshIn(Worker& worker, BlockNumber block, VmAddress address) {
-    const auto moved = moveIn(worker, block, address, worker.fresh.start, allPages());
-    if (moved.step != Step::done) emptyFresh(worker);
-    return moved.step == Step::pinned ? Step::nothing : moved.step;
+    return memory_.write(fresh + from * pageBytes, worker.buffer).has_value();
 }
 
 bool Pager::makeFreshHuge(Worker& worker) {

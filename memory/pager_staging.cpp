@@ -16,6 +16,8 @@ namespace {
 
 /// The guest may have written something else into a page that did not compress.
 constexpr std::uint32_t decisecondsPoor = 100;
+/// A stream that takes no block whole for so long has ended.
+constexpr std::uint32_t decisecondsSpare = 2;
 
 }  // namespace
 
@@ -205,7 +207,7 @@ Step Pager::dropLeftovers(BlockNumber block) {
     BlockMask wanted;
     {
         const PriorityMutex::Patient lock(shard(block));
-        wanted = blocks_[block].leftover;
+        wanted = takeLeftovers(block);
     }
     if (!wanted.any()) return Step::nothing;
     const auto moved = moveToDrop(backgroundWorker_, block, wanted);
@@ -215,7 +217,7 @@ Step Pager::dropLeftovers(BlockNumber block) {
 }
 
 Step Pager::dropLeftoversLocked(Worker& worker, BlockNumber block) {
-    const auto wanted = blocks_[block].leftover;
+    const auto wanted = takeLeftovers(block);
     if (!wanted.any()) return Step::nothing;
     const auto moved = moveToDrop(worker, block, wanted);
     return moved ? forgetLeftovers(block, *moved) : Step::gone;
@@ -232,12 +234,14 @@ Step Pager::dropLater(BlockNumber block) {
 }
 
 Step Pager::dropAllLeftovers() {
+    if (spareBytes() != 0 && deciseconds() - spareSince_ >= decisecondsSpare) withdrawSpare();
     // Those of faults on staged pages, too, once they are as many.
-    if (leftoverPages() >= pagesToDrop_ + dropPages) {
+    if (leftoverPages() >= pagesToDrop_ + dropPages + sparePages_) {
         blocksToDrop_.clear();
         for (BlockNumber block = 0; block < blocks_.size(); ++block) {
             const PriorityMutex::Patient lock(shard(block));
-            if (blocks_[block].leftover.any()) blocksToDrop_.push_back(block);
+            if (blocks_[block].leftover.any() && blocks_[block].spare == Spare::no)
+                blocksToDrop_.push_back(block);
         }
     }
     pagesToDrop_ = 0;
@@ -252,9 +256,8 @@ Step Pager::dropAllLeftovers() {
              blocksToDrop_.pop_back()) {
             const auto block = blocksToDrop_.back();
             const PriorityMutex::Patient lock(shard(block));
-            if (blocks_[block].leftover.any())
-                batch.push_back(
-                    {block, blocks_[block].leftover, !pages_.pagesIn(block, PageState::staged).any()});
+            if (const auto wanted = takeLeftovers(block); wanted.any())
+                batch.push_back({block, wanted, !pages_.pagesIn(block, PageState::staged).any()});
         }
         // Most often all that is left of a block goes. Then one MADV_DONTNEED frees it where it is, while the
         // staging area raises no events: it is not registered meanwhile. Nobody needs it to be but stage(),

@@ -127,7 +127,7 @@ Step Pager::evictWhole(BlockNumber block, Algorithm algorithm, Poor whatIsPoor) 
     }
     if (touched) return giveUp(Step::touched);
     if (poor > 0 && unstageIncompressible(block) == Step::gone) return Step::gone;
-    if (dropLater(block) == Step::gone) return Step::gone;
+    if (!offerSpare(block) && dropLater(block) == Step::gone) return Step::gone;
     return poor == pagesPerBlock ? Step::poor : Step::done;
 }
 

@@ -82,7 +82,7 @@ std::optional<ProactivePolicy::Settings> Reclaimer::proactive() const {
 
 void Reclaimer::memoryGrew() {
     if (budget_.limit() == 0 || !sleeping_.load(std::memory_order_relaxed)) return;
-    if (!HardLimitPolicy(budget_.target()).mustStart(budget_.used())) return;
+    if (!HardLimitPolicy(budget_.target()).mustStart(budget_.usedButSpare())) return;
     { const std::lock_guard lock(mutex_); }  // so that a wake-up cannot fall between its check and its sleep
     wake_.notify_all();
 }
@@ -122,12 +122,12 @@ Result<void> Reclaimer::awaitRestored() {
 
 bool Reclaimer::workToDo() const {
     if (stop_ || changed_) return true;
-    return budget_.limit() != 0 && HardLimitPolicy(budget_.target()).mustStart(budget_.used());
+    return budget_.limit() != 0 && HardLimitPolicy(budget_.target()).mustStart(budget_.usedButSpare());
 }
 
 HardLimitPolicy::Usage Reclaimer::usage() const {
     const auto& pages = pager_.pages();
-    return {budget_.used(), pages.count(PageState::resident) * pageBytes,
+    return {budget_.usedButSpare(), pages.count(PageState::resident) * pageBytes,
             pages.count(PageState::staged) * pageBytes};
 }
 
@@ -186,7 +186,8 @@ void Reclaimer::await() {
     auto until = respiteUntil_ != Clock::time_point{} ? respiteUntil_ : Clock::time_point::max();
     if (proactive_) until = std::min(until, Clock::now() + ProactivePolicy::tick);
     if (activity_ != Activity::running) until = std::min(until, Clock::now() + activityPause);
-    if (managed() && pager_.looseBlocks() > 0) until = std::min(until, Clock::now() + calm);
+    if (managed() && (pager_.looseBlocks() > 0 || pager_.spareBytes() != 0))
+        until = std::min(until, Clock::now() + calm);
     if (managed() && pager_.splitBlocks() > 0)
         until = std::min(until, std::max(rebuildAgain_, Clock::now() + calm));
     if (until == Clock::time_point::max())

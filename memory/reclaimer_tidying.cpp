@@ -21,6 +21,10 @@ void Reclaimer::tidyWhileIdle() {
     };
     while (pager_.looseBlocks() > 0 && idle() && tightenNext()) {
     }
+    if (pager_.spareBytes() != 0 && idle()) {
+        pager_.withdrawSpare();
+        pager_.dropAllLeftovers();
+    }
     // Where pages still come and go, the huge page would be split again.
     const std::uint64_t evicted = pager_.counters().evictedPages;
     if (std::exchange(evictedLast_, evicted) != evicted) evictedAt_ = Clock::now();
