@@ -7,6 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
+#ifdef THERMOCLINE_XXHASH_DISPATCHES
+#include <xxh_x86dispatch.h>  // the same functions, by other names
+#endif
 
 #include <cstring>
 #include <utility>
