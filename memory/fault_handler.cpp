@@ -2,7 +2,6 @@
 #include "memory/fault_handler.h"
 
 #include <poll.h>
-#include <sched.h>
 #include <sys/eventfd.h>
 
 #include <algorithm>
@@ -15,7 +14,6 @@
 namespace thermocline::memory {
 namespace {
 
-constexpr unsigned mostFaultsBetweenLooks = 64;
 /// A guest thread on this CPU is back sooner, if it faults all the time; one that was woken on another is
 /// not.
 constexpr auto pauseWhereMoved = std::chrono::microseconds(25);
@@ -71,7 +69,7 @@ void FaultHandler::run(int process) {
             stallBegan = std::chrono::steady_clock::now();
             pause_ = stallBegan - served_;
             // Who runs here runs before we do, since we gave way: then its next fault was there already.
-            if (gaveWay_) mayHaveMoved_ = stallBegan - *gaveWay_ > atOnce;
+            if (gaveWay_) follower_.mayHaveMoved(stallBegan - *gaveWay_ > atOnce);
         }
         gaveWay_.reset();
         if (polled[1].revents != 0) {
@@ -110,7 +108,7 @@ void FaultHandler::run(int process) {
         wakeAsleep();
         // Neither the guest nor its stall waits for the looking, and the pause begins after it.
         if (const auto thread = std::exchange(toFollow_, std::nullopt)) {
-            followFaultingThread(*thread);
+            follower_.follow(*thread);
             served_ = std::chrono::steady_clock::now();
         }
     }
@@ -152,10 +150,12 @@ bool FaultHandler::servePending() {
     bool noRoom = false;
     const auto waking = givesWay() ? Waking::later : Waking::now;
     const auto thread = pending_.front().thread;
-    if (waking == Waking::later)
-        stayWithFaultingThread(thread);
-    else
+    if (waking == Waking::now) {
         giveWay_->takeBack();
+    } else if (follower_.stayIsDue()) {
+        giveWay_->takeBack();  // or we did not give way: the keeper's help came late
+        follower_.stay(thread);
+    }
     for (std::size_t i = 0; i < pending_.size(); ++i) {
         const auto fault = pending_[i];
         if (pager_.needsRoom(fault.address) && !budget_.hasRoom(pageBytes)) {
@@ -176,7 +176,7 @@ bool FaultHandler::servePending() {
             case Served::done:
             case Served::reading:
             case Served::lost:
-                if (faultsUntilLook_ > 0) --faultsUntilLook_;
+                follower_.served();
                 break;
             case Served::retry:
                 pending_[kept++] = fault;
@@ -191,8 +191,8 @@ bool FaultHandler::servePending() {
     if (newlyWaiting) hooks_.memoryGrew();
     if (waking == Waking::now) {
         // It may wake up on another processor.
-        mayHaveMoved_ = true;
-        if (faultsUntilLook_ == 0 && pause_ > pauseWhereMoved) toFollow_ = thread;
+        follower_.mayHaveMoved(true);
+        if (follower_.lookIsDue() && pause_ > pauseWhereMoved) toFollow_ = thread;
     }
     return true;
 }
@@ -299,54 +299,6 @@ NeighbourBlocks::Block FaultHandler::bringNeighbours(VmAddress address) {
         from = end;
     }
     return block;
-}
-
-/// Waking a handler on another, idle CPU costs many times what the fault itself does (an interrupt to it, and
-/// in a nested VM an exit), so the handler stays where the faults come from. Looked up where pauses suggest
-/// it, the less the more often in vain, be it that the guest is here already, or that it wanders, whatever we
-/// do; a failure changes nothing.
-void FaultHandler::followFaultingThread(pid_t thread) {
-    const auto cpu = lastCpu_.of(thread);
-    const bool moved = cpu && *cpu != this->cpu();
-    following_.judge(moved);
-    faultsBetweenLooks_ =
-        moved ? following_.pause : std::min(2 * faultsBetweenLooks_, mostFaultsBetweenLooks);
-    faultsUntilLook_ = faultsBetweenLooks_;
-    // Not at once, or it wanders: whoever follows it then pushes out others who work for it.
-    if (!moved || std::exchange(seenOn_, *cpu) != *cpu) return;
-    following_.tried = moveTo(*cpu);
-}
-
-void FaultHandler::Following::judge(bool moved) {
-    if (std::exchange(tried, false))
-        pause = moved ? std::min(4 * pause, mostFaultsBetweenLooks) : (pause + 1) / 2;
-}
-
-/// The same before giving way to it, which keeps it where it is: so we had better be there. It may be
-/// elsewhere where it was last woken without, or where we had to wait for it. Where several threads of the
-/// guest fault on different processors, there is no following them.
-void FaultHandler::stayWithFaultingThread(pid_t thread) {
-    if (faultsUntilStay_ > 0) {
-        --faultsUntilStay_;
-        return;
-    }
-    if (!std::exchange(mayHaveMoved_, false)) return staying_.judge(false);
-    giveWay_->takeBack();  // or we did not give way: the keeper's help came late
-    const auto cpu = lastCpu_.of(thread);
-    const bool moved = cpu && *cpu != this->cpu();
-    staying_.judge(moved);
-    if (!moved) return;
-    staying_.tried = moveTo(*cpu);
-    faultsUntilStay_ = staying_.pause;
-}
-
-bool FaultHandler::moveTo(int cpu) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    if (::sched_setaffinity(0, sizeof set, &set) != 0) return false;
-    currentCpu_ = cpu;
-    return true;
 }
 
 }  // namespace thermocline::memory

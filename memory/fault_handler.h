@@ -17,10 +17,10 @@
 
 #include "common/unique_fd.h"
 #include "memory/budget.h"
+#include "memory/cpu_follower.h"
 #include "memory/give_way.h"
 #include "memory/neighbour_blocks.h"
 #include "memory/pager.h"
-#include "memory/process_map.h"
 #include "memory/stream_detector.h"
 #include "memory/userfault.h"
 
@@ -57,7 +57,7 @@ class FaultHandler {
     [[nodiscard]] bool waitsForRoom() const { return waitsForRoom_.load(std::memory_order_relaxed); }
 
     /// The processor that faults are served on now; -1 where it is not known.
-    [[nodiscard]] int cpu() const { return currentCpu_.load(std::memory_order_relaxed); }
+    [[nodiscard]] int cpu() const { return follower_.cpu(); }
     [[nodiscard]] std::uint64_t faults() const { return faults_.load(std::memory_order_relaxed); }
     /// Of stall(), time in which a fault waited for room.
     [[nodiscard]] std::chrono::nanoseconds waited() const {
@@ -79,9 +79,6 @@ class FaultHandler {
     void readMessages();
     /// Serves what it can of pending_; false when the process is ending.
     bool servePending();
-    void followFaultingThread(pid_t thread);
-    void stayWithFaultingThread(pid_t thread);
-    bool moveTo(int cpu);
     [[nodiscard]] bool givesWay();
     void wakeAsleep();
     void tell(VmAddress address) const;
@@ -111,26 +108,11 @@ class FaultHandler {
     bool guestIsBound_ = false;  // to one processor, as of its last look
     unsigned untilBoundLook_ = 0;
     std::optional<VmAddress> asleep_;  // whose page is there
-    unsigned faultsUntilLook_ = 0;
-    unsigned faultsBetweenLooks_ = 1;
-    /// Is following worth its cost? The less often it is tried, the more often it turned out in vain.
-    struct Following {
-        unsigned pause = 1;  ///< faults after which it is tried again
-        bool tried = false;  ///< and not looked since
-
-        void judge(bool moved);
-    };
-    Following following_;            // where the guest is woken as any thread
-    std::optional<pid_t> toFollow_;  // once all is served
-    Following staying_;              // where we give way to it
-    unsigned faultsUntilStay_ = 0;
-    bool mayHaveMoved_ = true;
+    CpuFollower follower_;
+    std::optional<pid_t> toFollow_;                                 // once all is served
     std::optional<std::chrono::steady_clock::time_point> gaveWay_;  // and went on then
-    LastCpu lastCpu_;
-    std::chrono::steady_clock::time_point served_{};  // when there was nothing more to serve
-    std::chrono::nanoseconds pause_{0};               // between that and the next message
-    int seenOn_ = -1;                                 // where the guest was when it was last seen elsewhere
-    std::atomic<int> currentCpu_{-1};
+    std::chrono::steady_clock::time_point served_{};                // when there was nothing more to serve
+    std::chrono::nanoseconds pause_{0};                             // between that and the next message
     std::atomic<bool> stop_{false};
     std::atomic<bool> waitsForRoom_{false};
     std::atomic<std::uint64_t> faults_{0};
