@@ -63,10 +63,14 @@ class Budget {
         const auto bytes = used();
         return bytes - std::min(bytes, pager_.spareBytes());
     }
-    /// May `bytes` more be used?
-    [[nodiscard]] bool hasRoom(std::uint64_t bytes) const {
-        return limit() == 0 || used() + bytes <= ceiling_.load(std::memory_order_relaxed);
+    /// Bytes more that may be used.
+    [[nodiscard]] std::uint64_t room() const {
+        if (limit() == 0) return UINT64_MAX;
+        const auto bytes = used();
+        const auto most = ceiling_.load(std::memory_order_relaxed);
+        return most > bytes ? most - bytes : 0;
     }
+    [[nodiscard]] bool hasRoom(std::uint64_t bytes) const { return bytes <= room(); }
     [[nodiscard]] bool limitMet() const { return limit() == 0 || used() <= limit(); }
 
   private:

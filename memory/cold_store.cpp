@@ -203,11 +203,9 @@ bool ColdStore::compact(const std::function<void(PageNumber, Slot)>& move) {
 }
 
 Result<Slot> ColdStore::adopt(std::span<const std::byte> slotBytes) {
-    std::optional<Slot> to;
-    {
-        const std::lock_guard lock(mutex_);
-        to = allocator_.allocate(static_cast<std::uint32_t>(slotBytes.size()));
-    }
+    // Until it is written, too: the fault thread adopts, and compact() looks at what is there.
+    const std::lock_guard lock(mutex_);
+    const auto to = allocator_.allocate(static_cast<std::uint32_t>(slotBytes.size()));
     if (!to) return fail(ErrorCode::outOfMemory, path_ + " is full");
     std::memcpy(arena_ + to->offset(), slotBytes.data(), slotBytes.size());
     return *to;

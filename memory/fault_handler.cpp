@@ -169,7 +169,7 @@ bool FaultHandler::servePending() {
             pending_[kept++] = fault;
             continue;
         }
-        switch (pager_.serve(fault.address, fault.write, budget_.hasRoom(2 * blockBytes), waking)) {
+        switch (pager_.serve(fault.address, fault.write, budget_.room(), waking)) {
             case Served::asleep:
                 asleep_ = fault.address;
                 [[fallthrough]];

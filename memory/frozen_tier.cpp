@@ -54,14 +54,15 @@ FrozenTier::Start FrozenTier::begin(const Read& read) {
 std::size_t FrozenTier::readAhead(std::span<const Read> reads) {
     std::size_t count = 0;
     while (count < reads.size() && reads_.size() < mostReadAhead && store_->freeReads() > readsForFaults) {
+        if (const auto before = underWay(reads[count].record); before != reads_.end()) {
+            before->toStore = before->toStore && reads[count].toStore;
+            ++count;
+            continue;
+        }
         const auto isUnderWay = [&](const Read& read) { return underWay(read.record) != reads_.end(); };
         const auto left =
             reads.subspan(count, std::min(reads.size() - count, FrozenStore::mostRecordsInRead));
         const auto end = std::ranges::find_if(left, isUnderWay);
-        if (end == left.begin()) {
-            ++count;
-            continue;
-        }
         const auto begun = submit({left.begin(), end});
         if (!begun && begun.error().code == ErrorCode::busy) break;
         // Whoever needs one that cannot be read will hear why.

@@ -38,6 +38,7 @@ class FrozenTier {
         FrozenRecord record;
         VmAddress address;        ///< that the page had when the read began
         bool faultWaits = false;  ///< else it was begun ahead of any
+        bool toStore = false;     ///< as long as none waits, the page is to be cold again, no more
     };
     enum class Start { begun, busy, refused };
 

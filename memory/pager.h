@@ -141,8 +141,8 @@ class Pager {
     /// Is the page in the store or the file tier? A guess, likewise.
     [[nodiscard]] bool inStore(VmAddress address) const;
     [[nodiscard]] std::optional<BlockNumber> blockAt(VmAddress address) const;
-    /// `roomForHuge`: a fresh page may be a huge one. `waking` is a wish: see what it returns.
-    Served serve(VmAddress address, bool write, bool roomForHuge, Waking waking = Waking::now);
+    /// `room`: bytes that may be used beyond that page. `waking` is a wish: see what it returns.
+    Served serve(VmAddress address, bool write, std::uint64_t room, Waking waking = Waking::now);
     /// Brings back up to `count` pages that are in the store, from `first` on, `strideBytes` apart; wakes
     /// nobody who waits for other pages. Returns how many came.
     std::uint64_t prefetch(VmAddress first, std::int64_t strideBytes, std::uint64_t count);
@@ -298,14 +298,16 @@ class Pager {
     [[nodiscard]] bool unmaps() const { return footprint_.mechanism == Mechanism::unmap; }
     [[nodiscard]] VmAddress staged(BlockNumber block) const { return area_.page(firstPageOf(block)); }
 
-    Served serveAbsent(PageNumber page, VmAddress address, bool write, bool roomForHuge, Waking waking);
+    Served serveAbsent(PageNumber page, VmAddress address, bool write, bool mayBeHuge, Waking waking);
     Served serveStaged(PageNumber page, VmAddress address, Waking waking);
     void countStagedFault(std::uint64_t pages);
     Served serveStored(PageNumber page, VmAddress address, Waking waking);
     Served serveFromFile(PageNumber page, VmAddress address, bool write);
     Served serveHole(PageNumber page, VmAddress address);
-    Served serveFrozen(PageNumber page, VmAddress address);
+    Served serveFrozen(PageNumber page, VmAddress address, std::uint64_t room);
     void noteFrozen(PageNumber page, VmAddress address);
+    void noteFrozenBeside(PageNumber page, VmAddress address, std::uint64_t room);
+    bool makeCold(PageNumber page, FrozenSlot slot, std::span<const std::byte> record);
     bool readAhead();
     static Result<void> decodeFrozen(PageNumber page, std::span<const std::byte> record, PageCodec& codec,
                                      MutablePageBytes into);

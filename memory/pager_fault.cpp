@@ -16,6 +16,8 @@ namespace thermocline::memory {
 namespace {
 
 constexpr unsigned faultsUntilNextHugeTry = 512;
+/// So much is left for others when a fresh page is a huge one.
+constexpr std::uint64_t roomForHuge = 2 * blockBytes;
 
 alignas(pageBytes) constexpr std::array<std::byte, pageBytes> zeros{};
 
@@ -44,7 +46,7 @@ std::optional<BlockNumber> Pager::blockAt(VmAddress address) const {
     return number ? std::optional(blockOf(*number)) : std::nullopt;
 }
 
-Served Pager::serve(VmAddress address, bool write, bool roomForHuge, Waking waking) {
+Served Pager::serve(VmAddress address, bool write, std::uint64_t room, Waking waking) {
     address.value &= ~(std::uint64_t{pageBytes} - 1);
     const auto number = addresses_.pageAt(address);
     if (!number) {
@@ -71,14 +73,14 @@ Served Pager::serve(VmAddress address, bool write, bool roomForHuge, Waking waki
     const auto entry = pages_.get(*number);
     switch (entry.state()) {
         case PageState::absent:
-            return serveAbsent(*number, address, write, roomForHuge, waking);
+            return serveAbsent(*number, address, write, room >= roomForHuge, waking);
         case PageState::staged:
             return unmaps() ? serveFromFile(*number, address, write) : serveStaged(*number, address, waking);
         case PageState::cold:
         case PageState::filled:
             return serveStored(*number, address, waking);
         case PageState::frozen:
-            return serveFrozen(*number, address);
+            return serveFrozen(*number, address, room);
         case PageState::resident:
             if (unmaps()) return serveFromFile(*number, address, write);
             break;
@@ -95,12 +97,12 @@ Served Pager::serve(VmAddress address, bool write, bool roomForHuge, Waking waki
     return Served::done;
 }
 
-Served Pager::serveAbsent(PageNumber number, VmAddress address, bool write, bool roomForHuge, Waking waking) {
+Served Pager::serveAbsent(PageNumber number, VmAddress address, bool write, bool mayBeHuge, Waking waking) {
     if (unmaps()) return serveHole(number, address);
     const auto block = blockOf(number);
     const auto whole = addresses_.wholeBlock(block);
     if (freshRefused_ > 0) --freshRefused_;
-    if (roomForHuge && whole && freshRefused_ == 0 &&
+    if (mayBeHuge && whole && freshRefused_ == 0 &&
         pages_.pagesIn(block, PageState::absent).count() == pagesPerBlock) {
         // As the kernel would: a block that was never touched starts as one huge page. Fresh is all zeros:
         // only populate() ever writes there, and a huge page leaves it whole.

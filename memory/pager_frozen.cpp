@@ -8,6 +8,10 @@
 // whether the entry is still the same. If it is, it was so all the time: the record's place is not used again
 // while a read of it is under way (frozen_store.h), so no other filling can have given the page the same
 // slot. If it is not, a REMOVE or another fault was quicker, and the fault is looked at anew.
+//
+// Only the background thread takes a page from the guest's memory to the store, and from there to the file.
+// The fault thread makes pages cold, too, but only those that are frozen: so a page that is found cold, with
+// the same slot, by the background thread has been so all the time since it looked last.
 
 #include <spdlog/spdlog.h>
 
@@ -18,11 +22,19 @@
 #include "memory/sequence_point.h"
 
 namespace thermocline::memory {
+namespace {
+
+/// To either side of a page that is read from the file: with it about as much as is read at once.
+constexpr PageNumber pagesBeside = 10;
+
+}  // namespace
 
 // -------------------------------------------------------------------------------------------------------------
 // fault thread
 
-Served Pager::serveFrozen(PageNumber number, VmAddress address) {
+Served Pager::serveFrozen(PageNumber number, VmAddress address, std::uint64_t room) {
+    noteFrozenBeside(number, address, room);
+    readAhead();
     switch (frozen_->begin({{number, pages_.get(number).frozenSlot()}, address, true})) {
         case FrozenTier::Start::begun:
             return Served::reading;
@@ -48,6 +60,27 @@ bool Pager::readAhead() {
     return all;
 }
 
+/// A block of which a page is wanted again is not cold for long any more. So what lies beside that page in
+/// the file is read with it, for hardly more: it goes to the store, where a fault takes a tenth of the time,
+/// or, where it does not compress, back to the guest, if there is room. But where more is in the file than in
+/// the guest's memory the disk is needed, and all that would come and go.
+void Pager::noteFrozenBeside(PageNumber number, VmAddress address, std::uint64_t room) {
+    if (pages_.count(PageState::frozen) > pages_.count(PageState::resident) + pages_.count(PageState::staged))
+        return;
+    const auto block = blockOf(number);
+    const auto first = std::max(firstPageOf(block) + pagesBeside, number) - pagesBeside;
+    const auto end = std::min(firstPageOf(block + 1), number + pagesBeside + 1);
+    const bool mayComeBack = room >= (end - first) * pageBytes;
+    for (auto page = first; page < end; ++page) {
+        const auto entry = pages_.get(page);
+        const auto at = page == number ? address : addresses_.addressOf(page);
+        if (entry.state() != PageState::frozen || !at) continue;
+        const bool toStore = page != number && entry.frozenSlot().bytes != pageBytes;
+        if (page == number || toStore || mayComeBack)
+            ahead_.push_back({{page, entry.frozenSlot()}, *at, false, toStore});
+    }
+}
+
 bool Pager::waitsForDisk() const {
     return frozen_ != nullptr && frozen_->faultsWait();
 }
@@ -64,12 +97,16 @@ void Pager::finishReads(const std::function<void(VmAddress)>& again) {
             if (read.faultWaits) again(read.address);
             return;
         }
+        if (read.toStore && !read.faultWaits) {
+            if (done.bytes) makeCold(number, slot, *done.bytes);
+            return;
+        }
         const auto bytes = page(faultWorker_, 0);
         const auto decoded = done.bytes ? decodeFrozen(number, *done.bytes, faultWorker_.codec, bytes)
                                         : Result<void>(tl::unexpected(done.bytes.error()));
         if (!decoded && !done.alone) {
-            // What was read with it may be to blame: who waits has it read alone.
-            if (read.faultWaits) again(read.address);
+            // What was read with it may be to blame.
+            if (frozen_->begin(read) != FrozenTier::Start::begun && read.faultWaits) again(read.address);
             return;
         }
         if (!decoded) {
@@ -84,6 +121,16 @@ void Pager::finishReads(const std::function<void(VmAddress)>& again) {
         else if (served == Served::retry && read.faultWaits)
             again(read.address);
     });
+}
+
+/// A frozen page's record goes back to the store; false where that has no room. REQUIRES: the block's lock.
+bool Pager::makeCold(PageNumber number, FrozenSlot slot, std::span<const std::byte> record) {
+    const auto cold = store_.adopt(record);
+    if (!cold) return false;
+    pages_.set(number, PageEntry::cold(*cold));
+    sequencePoint("thawed");
+    frozen_->store().release(slot);
+    return true;
 }
 
 /// REQUIRES: the thread that `codec` is of.
@@ -153,7 +200,7 @@ Step Pager::freeze(BlockNumber block, FreezeAge ages) {
                                          .first(std::min<std::size_t>(before[i].slot().bytes, pageBytes)));
             if (!slot) return slot.error().code == ErrorCode::busy ? Step::retry : Step::full;
             sequencePoint("record-put");
-            // Only this thread makes pages cold: an entry that is the same has been so all the time.
+            // An entry that is the same has been so all the time, see above.
             const PriorityMutex::Patient lock(shard(block));
             if (pages_.get(number) == before[i]) {
                 pages_.set(number, PageEntry::frozen(*slot));
@@ -184,11 +231,7 @@ Step Pager::thaw(BlockNumber block) {
             lost(number, record.error().message);
             continue;
         }
-        const auto cold = store_.adopt(*record);
-        if (!cold) return Step::full;
-        pages_.set(number, PageEntry::cold(*cold));
-        sequencePoint("thawed");
-        frozen_->store().release(slot);
+        if (!makeCold(number, slot, *record)) return Step::full;
     }
     if (raw) frozen_->want(block);
     return Step::done;

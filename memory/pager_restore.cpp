@@ -67,7 +67,7 @@ Step Pager::restoreWhole(BlockNumber block, VmAddress address) {
     const PriorityMutex::Patient lock(shard(block));
     // What changed meanwhile (a fault, a REMOVE) makes the copy stale: an entry that is still the same was
     // the same all the time, since a slot that is freed and taken again belongs to another page, and a page
-    // cannot become cold without us.
+    // cannot become cold without us (or frozen, pager_frozen.cpp).
     for (std::size_t i = 0; i < pagesPerBlock; ++i) {
         if (pages_.get(firstPageOf(block) + i) == entries[i]) continue;
         emptyFresh(worker);

@@ -277,7 +277,7 @@ Step Pager::tighten(BlockNumber block) {
             if (compressed.empty()) continue;
             const auto slot = store_.put(number, ContentHash::of(number, bytes), compressed, Algorithm::zstd);
             if (!slot) return Step::full;
-            // Only this thread makes pages cold: an entry that is the same has been so all the time.
+            // An entry that is the same has been so all the time (pager_frozen.cpp).
             const PriorityMutex::Patient lock(shard(block));
             const bool better = slot->bytes < before[i].slot().bytes;
             if (better && pages_.get(number) == before[i]) {

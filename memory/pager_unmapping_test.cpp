@@ -161,10 +161,10 @@ TEST_F(PagerUnmapping, whoFaultsBeforeItIsKnownWhoGaveThePageUpIsPutOff) {
         }
         ASSERT_EQ(message[0].event, UFFD_EVENT_PAGEFAULT);
         fault = {message[0].arg.pagefault.address};
-        EXPECT_EQ(pager.serve(fault, false, false), Served::retry);
+        EXPECT_EQ(pager.serve(fault, false, 0), Served::retry);
     }
     EXPECT_EQ(staging.get(), Step::done);
-    EXPECT_EQ(pager.serve(fault, false, false), Served::done);
+    EXPECT_EQ(pager.serve(fault, false, 0), Served::done);
     ASSERT_EQ(subject_.command("join-last"), "ok");
     EXPECT_EQ(counters().zeroFaults, 1U);
     rig_->startFaultHandler();

@@ -259,6 +259,38 @@ void Reclaimer::probe() {
     pager_.dropAllLeftovers();
 }
 
+/// Every page of these blocks; what is frozen will come. False where something else is to be done first.
+/// Error: processGone; outOfMemory where the host has not enough.
+Result<bool> Reclaimer::bringBack(const std::vector<BlockNumber>& blocks) {
+    for (std::size_t next = 0; next < blocks.size() && pager_.registered();) {
+        if (stop_) return fail(ErrorCode::processGone, "the VM's process has ended");
+        {
+            const std::lock_guard lock(mutex_);
+            if (changed_) {
+                restoredChanged_.notify_all();
+                return false;
+            }
+        }
+        if (next % 32 == 0 && hostAvailableBytes() < hostReserveBytes + 32 * blockBytes)
+            return fail(ErrorCode::outOfMemory,
+                        fmt::format("the host has not the memory to bring every page back ({} available); "
+                                    "free some, or set a limit again",
+                                    formatByteSize(hostAvailableBytes())));
+        switch (pager_.restore(blocks[next])) {
+            case Step::retry:
+                std::this_thread::yield();
+                break;
+            case Step::gone:
+                return fail(ErrorCode::processGone, "the VM's process has ended");
+            default:
+                if (frozen_ != nullptr && pager_.restoreFrozen(blocks[next])) guest_.wake();
+                ++next;
+                break;
+        }
+    }
+    return true;
+}
+
 void Reclaimer::restore() {
     const auto finish = [&](std::optional<Error> error) {
         {
@@ -275,36 +307,14 @@ void Reclaimer::restore() {
     leftInMemory_ = 0;
     pager_.keepCopies(false);
     const auto order = pager_.hottestFirst();
-    for (std::size_t next = 0; next < order.size();) {
-        if (stop_) return finish(Error{ErrorCode::processGone, "the VM's process has ended"});
-        {
-            const std::lock_guard lock(mutex_);
-            if (changed_) {
-                restoredChanged_.notify_all();
-                return;
-            }
-        }
-        if (next % 32 == 0 && pager_.registered() &&
-            hostAvailableBytes() < hostReserveBytes + 32 * blockBytes)
-            return finish(Error{
-                ErrorCode::outOfMemory,
-                fmt::format("the host has not the memory to bring every page back ({} available); free some, "
-                            "or set a limit again",
-                            formatByteSize(hostAvailableBytes()))});
-        if (!pager_.registered()) break;
-        switch (pager_.restore(order[next])) {
-            case Step::retry:
-                std::this_thread::yield();
-                break;
-            case Step::gone:
-                return finish(Error{ErrorCode::processGone, "the VM's process has ended"});
-            default:
-                if (frozen_ != nullptr && pager_.restoreFrozen(order[next])) guest_.wake();
-                ++next;
-                break;
-        }
+    auto brought = bringBack(order);
+    if (brought && *brought && frozen_ != nullptr) {
+        awaitFrozen();
+        // What a fault had read beside its page went to the store, perhaps behind our back.
+        brought = bringBack(order);
     }
-    if (frozen_ != nullptr) awaitFrozen();
+    if (!brought) return finish(brought.error());
+    if (!*brought) return;
     // Only now: the guest has to wait for no page any more, and a collapse copies all of the block once more.
     const auto leave = [&] {
         const std::lock_guard lock(mutex_);

@@ -96,6 +96,7 @@ class Reclaimer {
     void await();
     bool registerGuest();
     void probe();
+    Result<bool> bringBack(const std::vector<BlockNumber>& blocks);
     void restore();
     void setNote(std::string note);
     // reclaimer_limit.cpp
