@@ -122,9 +122,8 @@ class FrozenStore {
     [[nodiscard]] std::vector<FrozenRecord> failedRecords() const;
 
     /// Starts one read of the disk, for the first of `records` and those of the next that lie behind it, one
-    /// after the other and near enough; returns how many those are. A record that is there as often as it was
-    /// asked for. REQUIRES: not empty. Error: busy where `readsUnderWay` are; systemError where the first is
-    /// a slot that holds nothing of its page.
+    /// after the other and near enough; returns how many those are. REQUIRES: not empty. Error: busy where
+    /// `readsUnderWay` are; systemError where the first is a slot that holds nothing of its page.
     Result<std::size_t> submitRead(std::span<const FrozenRecord> records);
     /// How many more reads may be started.
     [[nodiscard]] std::size_t freeReads() const;
