@@ -10,6 +10,7 @@
 
 #include "memory/cold_store.h"
 #include "memory/pager.h"
+#include "memory/sequence_point.h"
 
 namespace thermocline::memory {
 
@@ -48,6 +49,7 @@ class Budget {
     /// reclaim goes on.
     void reclaimed() {
         const auto now = std::max(target(), used() + slack);
+        sequencePoint("ceiling-found");
         if (now < ceiling_.load(std::memory_order_relaxed)) ceiling_.store(now, std::memory_order_relaxed);
     }
 

@@ -200,6 +200,9 @@ void Reclaimer::await() {
         hostShort_ = false;
         respite_ = firstRespite;
         respiteUntil_ = {};
+        // What this thread may have decided while it changed was for the old limit: by that the guest would
+        // wait for ever for room that nobody makes, or a limit given up would never be tried again.
+        budget_.withdraw();
     } else if (respiteUntil_ != Clock::time_point{} && Clock::now() >= respiteUntil_) {
         respite_ = std::min(2 * respite_, longestRespite);
         respiteUntil_ = {};
@@ -312,6 +315,7 @@ void Reclaimer::restore() {
         awaitFrozen();
         // What a fault had read beside its page went to the store, perhaps behind our back.
         brought = bringBack(order);
+        if (brought && *brought) awaitFrozen();
     }
     if (!brought) return finish(brought.error());
     if (!*brought) return;

@@ -5,11 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <filesystem>
-#include <thread>
 
 #include "memory/testing/subject_process.h"
-#include "memory/vm_memory.h"
+#include "memory/testing/vm_fixture.h"
 
 namespace thermocline::memory {
 namespace {
@@ -18,39 +16,20 @@ using namespace std::chrono_literals;
 using testing::SubjectProcess;
 constexpr std::uint64_t mib = 1U << 20;
 
-class VmActivityTest : public ::testing::TestWithParam<bool> {
+class VmActivityTest : public testing::VmFixture, public ::testing::WithParamInterface<bool> {
   protected:
-    VmActivityTest() {
-        EXPECT_EQ(subject_.command("fill 8 plain"), "ok");
-        VmMemory::Options attaching;
-        attaching.pid = subject_.pid();
-        attaching.guestRam = subject_.guestRam();
-        attaching.stateDirectory = directory_;
-        auto vm = VmMemory::attach(std::move(attaching));
-        EXPECT_TRUE(vm) << vm.error().message;
-        vm_ = std::move(*vm);
-        vm_->start();
+    void SetUp() override {
+        ASSERT_EQ(subject_.command("fill 8 plain"), "ok");
+        attach(optionsFor(subject_));
     }
-    ~VmActivityTest() override {
+    void TearDown() override {
         EXPECT_TRUE(vm_->detach());
-        vm_.reset();
+        VmFixture::TearDown();
         EXPECT_EQ(subject_.command("verify"), "ok 16384");
-        std::filesystem::remove_all(directory_);
-    }
-    template <typename Predicate>
-    bool eventually(Predicate&& wanted) {
-        const auto deadline = std::chrono::steady_clock::now() + 30s;
-        while (!wanted(vm_->status())) {
-            if (std::chrono::steady_clock::now() > deadline) return false;
-            std::this_thread::yield();
-        }
-        return true;
     }
     static std::uint64_t inMemory(const Status& status) { return status.residentBytes + status.stagedBytes; }
 
     SubjectProcess subject_{64 * mib, GetParam()};
-    std::string directory_ = ::mkdtemp(std::string("/dev/shm/thermocline-test-XXXXXX").data());
-    std::unique_ptr<VmMemory> vm_;
 };
 
 TEST_P(VmActivityTest, nothingIsTakenWhileItIsCopiedOutAndTheLimitWaits) {

@@ -17,6 +17,7 @@
 #include "memory/process_map.h"
 #include "memory/testing/anatomy.h"
 #include "memory/testing/subject_process.h"
+#include "memory/testing/vm_fixture.h"
 
 namespace thermocline::memory {
 namespace {
@@ -32,29 +33,14 @@ struct Setup {
     SubjectMemory memory;
 };
 
-class VmMemoryTest : public ::testing::TestWithParam<Setup> {
+class VmMemoryTest : public testing::VmFixture, public ::testing::WithParamInterface<Setup> {
   protected:
-    void SetUp() override {
-        char path[] = "/dev/shm/thermocline-test-XXXXXX";
-        directory_ = ::mkdtemp(path);
-    }
-    void TearDown() override {
-        vm_.reset();
-        EXPECT_TRUE(std::filesystem::is_empty(directory_)) << "files were left in the state directory";
-        std::filesystem::remove_all(directory_);
-    }
     void attach(SubjectProcess& subject, std::optional<FrozenTierOptions> frozen = {}) {
-        VmMemory::Options options;
-        options.pid = subject.pid();
-        options.guestRam = subject.guestRam();
-        options.stateDirectory = directory_;
+        auto options = optionsFor(subject);
         options.mechanism = GetParam().mechanism;
         options.processEnded = [this] { processEnded(); };
         options.frozen = std::move(frozen);
-        auto vm = VmMemory::attach(std::move(options));
-        ASSERT_TRUE(vm) << vm.error().message;
-        vm_ = std::move(*vm);
-        vm_->start();
+        VmFixture::attach(std::move(options));
     }
     /// In a directory on a disk; takes pages at once.
     static FrozenTierOptions fileTier() {
@@ -73,31 +59,7 @@ class VmMemoryTest : public ::testing::TestWithParam<Setup> {
         std::unique_lock lock(mutex_);
         return changed_.wait_for(lock, std::chrono::seconds(20), [&] { return ended_; });
     }
-    /// The engine works behind its callers: waits until its status is as wanted; false after 30 s.
-    template <typename Predicate>
-    bool eventually(Predicate&& wanted) {
-        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-        while (!wanted(vm_->status())) {
-            if (std::chrono::steady_clock::now() > deadline) return false;
-            std::this_thread::yield();
-        }
-        return true;
-    }
-    bool awaitLimitMet() {
-        return eventually([](const Status& status) { return status.usedBytes <= status.limitBytes; });
-    }
-    void expectDetached(SubjectProcess& subject) {
-        const auto detached = vm_->detach();
-        ASSERT_TRUE(detached) << detached.error().message;
-        const auto footprint = vm_->footprint();
-        vm_.reset();
-        const auto cured = cure(footprint);
-        ASSERT_TRUE(cured) << cured.error().message;
-        EXPECT_EQ(findAttachedDescriptor(subject.pid()), std::nullopt);
-    }
 
-    std::string directory_;
-    std::unique_ptr<VmMemory> vm_;
     std::mutex mutex_;
     std::condition_variable changed_;
     bool ended_ = false;
@@ -124,7 +86,7 @@ TEST_P(VmMemoryTest, limitTouchLiftDetachKeepEveryByte) {
     EXPECT_GT(vm_->status().coldFaults, 0U);
     ASSERT_TRUE(vm_->setLimit(0));
     EXPECT_EQ(subject.command("verify"), "ok 32768");
-    expectDetached(subject);
+    expectDetached();
     EXPECT_EQ(subject.command("verify"), "ok 32768");
     const Anatomy after(subject.pid());
     EXPECT_EQ(before.threads, after.threads);
@@ -141,7 +103,7 @@ TEST_P(VmMemoryTest, threadsThatNeverStopTouchingSeeEveryByteRight) {
         ASSERT_TRUE(vm_->setLimit(limit));
         ASSERT_EQ(subject.command("await " + std::to_string(vm_->status().faults + 20000)), "ok");
     }
-    expectDetached(subject);
+    expectDetached();
     EXPECT_TRUE(subject.command("stop").starts_with("ok "));
     EXPECT_EQ(subject.command("verify"), "ok 16384");
 }
@@ -164,7 +126,7 @@ TEST_P(VmMemoryTest, discardedPagesReadAsZerosWhateverTheirState) {
     EXPECT_EQ(subject.command("verify"), "ok 16384");
     ASSERT_EQ(subject.command("fill 4 plain"), "ok");
     EXPECT_EQ(subject.command("verify"), "ok 16384");
-    expectDetached(subject);
+    expectDetached();
     EXPECT_EQ(subject.command("verify"), "ok 16384");
 }
 
@@ -182,7 +144,7 @@ TEST_P(VmMemoryTest, unmappedAndRemappedMemoryIsFollowed) {
     EXPECT_EQ(subject.command("verify"), "ok 16384");
     ASSERT_TRUE(awaitLimitMet());
     EXPECT_EQ(subject.command("write 0 2000"), "ok");
-    expectDetached(subject);
+    expectDetached();
     EXPECT_EQ(subject.command("verify"), "ok 16384");
 }
 
@@ -201,7 +163,7 @@ TEST_P(VmMemoryTest, pinnedPagesStayWhereTheyAre) {
     EXPECT_EQ(vm_->status().faults, faultsBefore) << "a pinned page had been moved away";
     EXPECT_EQ(subject.command("unpin " + pinned.substr(3)), "ok");
     EXPECT_EQ(subject.command("verify"), "ok 16384");
-    expectDetached(subject);
+    expectDetached();
     EXPECT_EQ(subject.command("verify"), "ok 16384");
 }
 
@@ -219,7 +181,7 @@ TEST_P(VmMemoryTest, freshMemoryIsServedAndCounted) {
     if (GetParam().memory == SubjectMemory::huge && GetParam().mechanism == Mechanism::move) {
         EXPECT_LT(status.zeroFaults, 16384U / 2) << "fresh blocks did not come as huge pages";
     }
-    expectDetached(subject);
+    expectDetached();
     EXPECT_EQ(subject.command("verify"), "ok 16384");
 }
 
@@ -244,7 +206,7 @@ TEST_P(VmMemoryTest, blocksThatWereSplitUnderALimitAreHugeAgainWhenTheyAreBackAn
     }
     EXPECT_LE(vm_->status().usedBytes, 60 * mib);
     EXPECT_EQ(subject.command("verify"), "ok 16384");
-    expectDetached(subject);
+    expectDetached();
 }
 
 TEST_P(VmMemoryTest, incompressibleMemoryMakesTheLimitUnreachableNotTheGuestStuck) {
@@ -258,7 +220,7 @@ TEST_P(VmMemoryTest, incompressibleMemoryMakesTheLimitUnreachableNotTheGuestStuc
     EXPECT_FALSE(status.limitMet);
     EXPECT_NE(status.limitNote.find("do not compress"), std::string::npos) << status.limitNote;
     EXPECT_LT(status.storeBytes, 4 * mib);
-    expectDetached(subject);
+    expectDetached();
     EXPECT_EQ(subject.command("verify"), "ok 16384");
 }
 
@@ -274,7 +236,7 @@ TEST_P(VmMemoryTest, whatDoesNotCompressGoesToTheFileTierAndTheLimitIsMet) {
     EXPECT_EQ(subject.command("write 0 8192"), "ok");
     EXPECT_EQ(subject.command("verify"), "ok 16384");
     EXPECT_EQ(vm_->status().fileTier, "open");
-    expectDetached(subject);
+    expectDetached();
     EXPECT_EQ(subject.command("verify"), "ok 16384");
 }
 
@@ -290,7 +252,7 @@ TEST_P(VmMemoryTest, whatIsColdForLongGoesFromTheStoreToTheFileTierAndBack) {
     ASSERT_TRUE(vm_->setLimit(0));
     ASSERT_TRUE(eventually([](const Status& status) { return status.residentBytes == 64 * mib; }));
     EXPECT_EQ(subject.command("verify"), "ok 16384");
-    expectDetached(subject);
+    expectDetached();
 }
 
 TEST_P(VmMemoryTest, theFileTiersKillSwitchLosesNothing) {
@@ -305,7 +267,7 @@ TEST_P(VmMemoryTest, theFileTiersKillSwitchLosesNothing) {
     EXPECT_EQ(vm_->status().frozenBytes, 0U);
     EXPECT_EQ(vm_->status().fileBytes, 0U);
     EXPECT_EQ(subject.command("verify"), "ok 16384");
-    expectDetached(subject);
+    expectDetached();
     EXPECT_EQ(subject.command("verify"), "ok 16384");
 }
 
@@ -324,7 +286,7 @@ TEST_P(VmMemoryTest, newLimitsWhileTheFileTierIsBeingEmptiedDoNotKeepItOpen) {
     EXPECT_EQ(vm_->status().fileTier, "switched off");
     EXPECT_EQ(vm_->status().frozenBytes, 0U);
     EXPECT_EQ(subject.command("verify"), "ok 16384");
-    expectDetached(subject);
+    expectDetached();
 }
 
 TEST_P(VmMemoryTest, withoutTheFileTierThatCannotBeMadeTheVmIsAttachedAllTheSame) {
@@ -340,7 +302,7 @@ TEST_P(VmMemoryTest, withoutTheFileTierThatCannotBeMadeTheVmIsAttachedAllTheSame
         const auto closed = vm_->closeFileTier();
         EXPECT_EQ(closed.error().code, ErrorCode::notSupported);
         EXPECT_NE(closed.error().message.find(status.fileTier), std::string::npos) << closed.error().message;
-        expectDetached(subject);
+        expectDetached();
     };
     refused("/dev/shm", "O_DIRECT; name a directory on a disk");
     refused("/nonexistent", "no such directory; make it");
@@ -359,7 +321,7 @@ TEST_P(VmMemoryTest, aFullFileTierIsSaidAndLosesNothing) {
     const auto status = vm_->status();
     EXPECT_NE(status.fileTier.find("per day"), std::string::npos) << status.fileTier;
     EXPECT_LE(status.frozenBytes, 4 * mib);
-    expectDetached(subject);
+    expectDetached();
     EXPECT_EQ(subject.command("verify"), "ok 16384");
 }
 
@@ -386,7 +348,7 @@ TEST_P(VmMemoryTest, withoutALimitOnlyWhatIsColdGoes) {
     EXPECT_EQ(subject.command("verify"), "ok 16384");
     EXPECT_EQ(vm_->setProactive(ProactivePolicy::Settings{.maxStall = 2, .minResidentBytes = 0}).error().code,
               ErrorCode::invalidArgument);
-    expectDetached(subject);
+    expectDetached();
     EXPECT_EQ(subject.command("verify"), "ok 16384");
 }
 
@@ -407,7 +369,7 @@ TEST_P(VmMemoryTest, aScanIsMetByPrefetchingAndKeepsEveryByte) {
     const auto status = vm_->status();
     EXPECT_GT(status.coldFaults, 0U);
     EXPECT_GT(status.prefetchedPages, 4 * status.coldFaults);
-    expectDetached(subject);
+    expectDetached();
     EXPECT_EQ(subject.command("verify"), "ok 16384");
 }
 
@@ -425,7 +387,7 @@ TEST_P(VmMemoryTest, neighboursAreBroughtAlongWhereTheyAreTouchedTogether) {
     const auto status = vm_->status();
     EXPECT_GT(status.prefetchedPages, 2 * status.coldFaults);
     EXPECT_EQ(subject.command("verify"), "ok 16384");
-    expectDetached(subject);
+    expectDetached();
 }
 
 TEST_P(VmMemoryTest, theEndOfTheProcessIsSeenInAnyState) {
@@ -458,7 +420,7 @@ TEST_P(VmMemoryTest, manyAttachmentsLeaveNothingBehind) {
         if (i % 2 == 0) {
             ASSERT_TRUE(awaitLimitMet());
         }
-        expectDetached(subject);
+        expectDetached();
     }
     EXPECT_EQ(subject.command("verify"), "ok 8192");
     const Anatomy after(subject.pid());
@@ -477,7 +439,7 @@ TEST_P(VmMemoryTest, badLimitsAndSecondAttachmentsAreRefused) {
         EXPECT_NE(set.error().message.find("67108864"), std::string::npos) << set.error().message;
     }
     EXPECT_EQ(vm_->status().limitBytes, 0U);
-    expectDetached(subject);
+    expectDetached();
     EXPECT_EQ(vm_, nullptr);
 }
 
@@ -497,7 +459,7 @@ TEST_P(VmMemoryTest, theAgentIsSmallAndItsCodeIsNeverWritable) {
     EXPECT_LE(code, 16384U);
     const auto pause = vm_->status().attachPauseMicroseconds;
     EXPECT_GT(pause, 0U);
-    expectDetached(subject);
+    expectDetached();
 }
 
 constexpr std::array all{

@@ -5,12 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <thread>
-
 #include "memory/testing/policy_directory.h"
 #include "memory/testing/subject_process.h"
-#include "memory/vm_memory.h"
+#include "memory/testing/vm_fixture.h"
 
 namespace thermocline::memory {
 namespace {
@@ -21,47 +18,20 @@ using testing::SubjectProcess;
 constexpr std::uint64_t mib = 1U << 20;
 using Options = std::vector<std::pair<std::string, std::string>>;
 
-class VmPolicyTest : public ::testing::TestWithParam<bool> {
+class VmPolicyTest : public testing::VmFixture, public ::testing::WithParamInterface<bool> {
   protected:
-    void SetUp() override {
-        char path[] = "/dev/shm/thermocline-test-XXXXXX";
-        directory_ = ::mkdtemp(path);
-    }
-    void TearDown() override {
-        vm_.reset();
-        EXPECT_TRUE(std::filesystem::is_empty(directory_)) << "files were left in the state directory";
-        std::filesystem::remove_all(directory_);
-    }
     void attach(SubjectProcess& subject, const std::string& policy = "", Options options = {}) {
-        VmMemory::Options attaching;
-        attaching.pid = subject.pid();
-        attaching.guestRam = subject.guestRam();
-        attaching.stateDirectory = directory_;
+        auto attaching = optionsFor(subject);
         if (!policy.empty())
             attaching.policy = {policies_.file(policy), policies_.path(), std::move(options), 500ms};
-        auto vm = VmMemory::attach(std::move(attaching));
-        ASSERT_TRUE(vm) << vm.error().message;
-        vm_ = std::move(*vm);
-        vm_->start();
+        VmFixture::attach(std::move(attaching));
     }
     void attachScripted(SubjectProcess& subject, const std::string& does, int first = 0, int count = 1) {
         attach(subject, "scripted",
                {{"does", does}, {"first", std::to_string(first)}, {"count", std::to_string(count)}});
     }
-    template <typename Predicate>
-    bool eventually(Predicate&& wanted) {
-        const auto deadline = std::chrono::steady_clock::now() + 30s;
-        while (!wanted(vm_->status())) {
-            if (std::chrono::steady_clock::now() > deadline) return false;
-            std::this_thread::yield();
-        }
-        return true;
-    }
     bool awaitPolicy(const std::string& name) {
         return eventually([&](const Status& status) { return status.policy == name; });
-    }
-    bool awaitLimitMet() {
-        return eventually([](const Status& status) { return status.usedBytes <= status.limitBytes; });
     }
     /// Pages that are not in guest RAM, of each quarter of it.
     std::vector<std::uint64_t> taken() {
@@ -71,17 +41,11 @@ class VmPolicyTest : public ::testing::TestWithParam<bool> {
         return pages;
     }
     void detach(SubjectProcess& subject) {
-        const auto detached = vm_->detach();
-        ASSERT_TRUE(detached) << detached.error().message;
-        const auto footprint = vm_->footprint();
-        vm_.reset();
-        ASSERT_TRUE(cure(footprint));
+        expectDetached();
         EXPECT_EQ(subject.command("verify"), "ok 16384");
     }
 
     testing::PolicyDirectory policies_;
-    std::string directory_;
-    std::unique_ptr<VmMemory> vm_;
 };
 
 TEST_P(VmPolicyTest, theClockTakesTheFirstQuarterFirst) {

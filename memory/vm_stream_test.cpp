@@ -6,14 +6,12 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <future>
-#include <thread>
 
 #include "memory/testing/anatomy.h"
 #include "memory/testing/stop_point.h"
 #include "memory/testing/subject_process.h"
-#include "memory/vm_memory.h"
+#include "memory/testing/vm_fixture.h"
 
 namespace thermocline::memory {
 namespace {
@@ -24,39 +22,22 @@ using testing::SubjectProcess;
 constexpr std::uint64_t mib = 1U << 20;
 constexpr std::uint64_t limit = 48 * mib;
 
-class VmStream : public ::testing::Test {
+class VmStream : public testing::VmFixture {
   protected:
     VmStream() { EXPECT_EQ(subject_.command("fill 1 plain"), "ok"); }
-    ~VmStream() override {
+    void TearDown() override {
         letAllGo();
-        vm_.reset();
-        EXPECT_TRUE(std::filesystem::is_empty(directory_)) << "files were left in the state directory";
-        std::filesystem::remove_all(directory_);
+        VmFixture::TearDown();
     }
     [[nodiscard]] VmMemory::Options options() {
-        VmMemory::Options options;
-        options.pid = subject_.pid();
-        options.guestRam = subject_.guestRam();
-        options.stateDirectory = directory_;
+        auto options = optionsFor(subject_);
         options.processEnded = [this] { ended_.set_value(); };
         return options;
-    }
-    template <typename Predicate>
-    bool eventually(Predicate&& wanted) {
-        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-        while (!wanted(vm_->status())) {
-            if (std::chrono::steady_clock::now() > deadline) return false;
-            std::this_thread::yield();
-        }
-        return true;
     }
     /// A thread of the guest goes through all of its memory until it waits for a block; the fault thread has
     /// stopped, and reclaim stops where it has something to take.
     void stopWhereABlockIsAwaited() {
-        auto vm = VmMemory::attach(options());
-        ASSERT_TRUE(vm) << vm.error().message;
-        vm_ = std::move(*vm);
-        vm_->start();
+        ASSERT_NO_FATAL_FAILURE(attach(options()));
         ASSERT_TRUE(vm_->setLimit(limit));
         // Reclaim is through; else it would stop before the stream has used up any room.
         const auto headroom = HardLimitPolicy(limit).headroom();
@@ -76,11 +57,9 @@ class VmStream : public ::testing::Test {
     }
 
     SubjectProcess subject_{64 * mib, true};
-    std::string directory_ = ::mkdtemp(std::string("/dev/shm/thermocline-test-XXXXXX").data());
     std::promise<void> ended_;
     StopPoint fault_{"block-awaited"};
     StopPoint reclaim_{"slot-written"};
-    std::unique_ptr<VmMemory> vm_;
 };
 
 TEST_F(VmStream, aDetachWhileABlockIsAwaitedBringsEveryByteBack) {
