@@ -92,12 +92,15 @@ bool Reclaimer::stageNext() {
     return false;
 }
 
-/// LZ4 takes half as much again in the store. Where that is most of the memory already, the pages that could
-/// stay instead would save more than the haste: the guest would wait for good.
+/// LZ4 takes half as much again in the store, and a fraction of the time: what a stream has passed, and
+/// others where the guest waits most of the time or gets many pages with each fault, so that what it waits
+/// for is their decompressing. Where the store is most of the memory already, the pages that could stay
+/// instead would save more than the haste: the guest would wait for good.
 Algorithm Reclaimer::algorithm(bool passed) const {
     const auto& pages = pager_.pages();
     const auto inMemory = (pages.count(PageState::resident) + pages.count(PageState::staged)) * pageBytes;
-    const bool haste = pressure_ == Pressure::overwhelmed && store_.storedBytes() < 2 * inMemory;
+    const bool haste =
+        (pressure_ == Pressure::overwhelmed || manyAtOnce_) && store_.storedBytes() < 2 * inMemory;
     return passed || haste ? Algorithm::lz4 : Algorithm::zstd;
 }
 

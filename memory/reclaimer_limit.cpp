@@ -21,6 +21,8 @@ constexpr auto pressureWindow = std::chrono::milliseconds(20);
 constexpr double waitsFrom = 0.01;
 constexpr double overwhelmedFrom = 0.6;
 constexpr double overwhelmedUntil = 0.2;
+/// As many pages come with one fault where the guest's accesses are a stream's for the most part.
+constexpr double manyPages = 16;
 
 }  // namespace
 
@@ -51,6 +53,8 @@ void Reclaimer::observePool() {
                                static_cast<double>(counters.stagedBack), coldFaults,
                                coldFaults + static_cast<double>(counters.prefetchedPages)};
     const auto before = std::exchange(cameBack_, back);
+    if (const auto faults = back.coldFaults - before.coldFaults; faults > 0)
+        manyAtOnce_ = back.coldPages - before.coldPages > manyPages * faults;
     const auto& pages = pager_.pages();
     poolShare_.observe(
         {back.stagedFaults - before.stagedFaults, back.stagedPages - before.stagedPages,
