@@ -173,7 +173,7 @@ class Reclaimer {
     Clock::time_point progressAt_{};  // reclaim began, or freed something
     PoolShare poolShare_;
     PoolShare::Back cameBack_;                // all in all, when the share was told last
-    bool manyAtOnce_ = false;                 // of them, with each fault
+    bool manyAtOnce_ = false;                 // in the moment before that, with each fault
     BlockNumber nextInOrder_ = 0;             // to be brought back for who copies the VM's memory
     bool limitWaits_ = false;                 // for the end of that
     bool hostShort_ = false;                  // the limit has to hold all the same

@@ -45,7 +45,8 @@ void Reclaimer::observePressure() {
     observePool();
 }
 
-/// Is what is staged worth the faults on it?
+/// What came back in the last moment: is what is staged worth the faults on it, and does the guest wait for
+/// many pages at once?
 void Reclaimer::observePool() {
     const auto& counters = pager_.counters();
     const auto coldFaults = static_cast<double>(counters.coldFaults + counters.frozenFaults);
@@ -53,13 +54,13 @@ void Reclaimer::observePool() {
                                static_cast<double>(counters.stagedBack), coldFaults,
                                coldFaults + static_cast<double>(counters.prefetchedPages)};
     const auto before = std::exchange(cameBack_, back);
-    if (const auto faults = back.coldFaults - before.coldFaults; faults > 0)
-        manyAtOnce_ = back.coldPages - before.coldPages > manyPages * faults;
+    const PoolShare::Back since{back.stagedFaults - before.stagedFaults,
+                                back.stagedPages - before.stagedPages, back.coldFaults - before.coldFaults,
+                                back.coldPages - before.coldPages};
+    manyAtOnce_ = since.coldPages > manyPages * since.coldFaults;
     const auto& pages = pager_.pages();
     poolShare_.observe(
-        {back.stagedFaults - before.stagedFaults, back.stagedPages - before.stagedPages,
-         back.coldFaults - before.coldFaults, back.coldPages - before.coldPages},
-        pages.count(PageState::staged),
+        since, pages.count(PageState::staged),
         pages.count(PageState::cold) + pages.count(PageState::filled) + pages.count(PageState::frozen));
 }
 

@@ -55,8 +55,8 @@ class VmLimit : public testing::VmFixture {
 
 TEST_F(VmLimit, theGuestMayUseAllOfALimitThatIsRaisedJustAsTheOldOneIsReached) {
     ASSERT_EQ(subject_.command("fill 1 plain"), "ok");
-    attach(optionsFor(subject_));
-    changeAsItIsReached(40 * mib, 60 * mib);
+    ASSERT_NO_FATAL_FAILURE(attach(optionsFor(subject_)));
+    ASSERT_NO_FATAL_FAILURE(changeAsItIsReached(40 * mib, 60 * mib));
     subject_.send("touch 0 13000 1");
     ASSERT_TRUE(eventually([](const Status& status) { return status.usedBytes > 48 * mib; }))
         << "the guest waits for room below a limit that nobody has set";
@@ -67,7 +67,7 @@ TEST_F(VmLimit, theGuestMayUseAllOfALimitThatIsRaisedJustAsTheOldOneIsReached) {
 
 TEST_F(VmLimit, aLimitThatWasGivenUpIsTriedAgainWhereAPolicyHasChangedMeanwhile) {
     ASSERT_EQ(subject_.command("fill 1 noise"), "ok");
-    attach(optionsFor(subject_));
+    ASSERT_NO_FATAL_FAILURE(attach(optionsFor(subject_)));
     ASSERT_TRUE(vm_->setLimit(40 * mib));
     ASSERT_TRUE(eventually([](const Status& status) { return !status.limitNote.empty(); }));
     ASSERT_TRUE(

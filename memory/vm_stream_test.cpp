@@ -107,9 +107,7 @@ TEST_F(VmStream, anotherManagerServesTheFaultThatAwaitsABlock) {
     ASSERT_TRUE(vm_->setLimit(limit));
     EXPECT_EQ(subject_.command("join-last"), "ok") << "the thread that faulted";
     EXPECT_EQ(subject_.command("verify"), "ok 16384");
-    ASSERT_TRUE(vm_->detach());
-    vm_.reset();
-    EXPECT_TRUE(cure(footprint));
+    expectDetached();
     EXPECT_EQ(subject_.command("verify"), "ok 16384");
 }
 
