@@ -109,6 +109,8 @@ void Reclaimer::freezePaused() {
             if (evict(part->block, Algorithm::zstd, poor) == Step::full) break;
             guest_.roomMade();
         }
+        // No stream goes on in a VM that is paused; a spare would be room that what comes back has not.
+        pager_.withdrawSpare();
         pager_.dropAllLeftovers();
         if (leave()) return;
         while (dropCopies()) {
