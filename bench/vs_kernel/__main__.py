@@ -11,6 +11,7 @@ from testbed.interrupts import Interrupted, shield, signals_as_exceptions
 from testbed.run_dir import run_directory
 from testbed.sizes import format_size
 
+from .backed_memory import backed_memory
 from .machine import describe_machine
 from .options import parse_arguments
 from .plots import draw_all
@@ -25,6 +26,7 @@ def _measure(options, terminal):
     with contextlib.ExitStack() as stack:
         stack.enter_context(signals_as_exceptions())
         try:
+            stack.enter_context(backed_memory())
             run = Run(options, Progress(terminal, Run.count(options)), stack.enter_context(run_directory()))
             run.go()
             return run

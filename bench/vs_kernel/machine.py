@@ -11,6 +11,7 @@ _SETTINGS = {
     "thp": "/sys/kernel/mm/transparent_hugepage/enabled",
     "khugepaged_defrag": "/sys/kernel/mm/transparent_hugepage/khugepaged/defrag",
     "page_cluster": "/proc/sys/vm/page-cluster",
+    "page_reporting_min_free_ms": "/sys/module/page_reporting/parameters/min_free_ms",
     "zswap_compressor": "/sys/module/zswap/parameters/compressor",
     "zswap_max_pool_percent": "/sys/module/zswap/parameters/max_pool_percent",
 }

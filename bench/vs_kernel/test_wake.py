@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from vs_kernel.wake import SLICE_SECONDS, WINDOW_SLICES, first_at, slices_after, undisturbed_speed
+from vs_kernel.wake import SLICE_SECONDS, WINDOW_SLICES, first_at, slices_after, usual_speed
 
 
 def slices(*speeds):
@@ -27,6 +27,6 @@ def test_slices_count_from_the_lifting_and_leave_out_the_last():
                      (pytest.approx(0.5 + 2 * SLICE_SECONDS), pytest.approx(4 / SLICE_SECONDS))]
 
 
-def test_full_speed_is_that_of_the_slices_that_nothing_disturbed():
-    counts = [40, 60] * 10 + [100] * 20 + [400]  # the last one is not whole
-    assert undisturbed_speed(counts) == pytest.approx(100 / SLICE_SECONDS)
+def test_full_speed_is_what_half_of_the_windows_reach():
+    counts = [100] * 40 + [50] * 10 + [300] * 10 + [9999]  # the last one is not whole
+    assert usual_speed(counts) == pytest.approx(100 / SLICE_SECONDS)

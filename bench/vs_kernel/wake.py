@@ -3,7 +3,7 @@
 touched at random."""
 
 import time
-from statistics import quantiles
+from statistics import fmean, median
 
 from .calibration import gap, matches
 from .throughput import settle_limit
@@ -12,7 +12,7 @@ SHARES = (0.5, 0.8, 0.95)
 SLICE_SECONDS = 0.02
 WINDOW_SLICES = 5
 _PIECE_SECONDS = 1.0
-_BASE_SECONDS = 1.0
+_BASE_SECONDS = 2.0
 
 
 def measure(side, workload, options, progress, target):
@@ -20,7 +20,7 @@ def measure(side, workload, options, progress, target):
     progress("full speed")
     side.subject.command(workload.command(sizes, durations, 0.3))
     full = side.subject.command(f"{workload.command(sizes, durations, _BASE_SECONDS)} slice {SLICE_SECONDS}")
-    full_speed = undisturbed_speed(full["slices"])
+    full_speed = usual_speed(full["slices"])
     progress("limiting")
     settle_limit(side, target)
     time.sleep(durations.idle)
@@ -50,10 +50,10 @@ def measure(side, workload, options, progress, target):
     }
 
 
-def undisturbed_speed(counts):
-    """What nine of ten slices did not exceed: whatever else the machine does makes slices slower, never faster. The last slice
-    is not whole."""
-    return quantiles(counts[:-1], n=10)[-1] / SLICE_SECONDS
+def usual_speed(counts):
+    """What half of all windows reach: the machine is faster and slower from one moment to the next, and what is held against this
+    is the mean of a window, too. The last slice is not whole."""
+    return median(_window_means(counts[:-1])) / SLICE_SECONDS
 
 
 def slices_after(piece, lifted):
@@ -64,8 +64,11 @@ def slices_after(piece, lifted):
 
 def first_at(slices, speed):
     """When the mean over a window first is at least `speed`: the end of that window; None if never."""
-    for end in range(WINDOW_SLICES, len(slices) + 1):
-        window = slices[end - WINDOW_SLICES:end]
-        if sum(value for _, value in window) / WINDOW_SLICES >= speed:
-            return window[-1][0]
+    for number, mean in enumerate(_window_means([value for _, value in slices])):
+        if mean >= speed:
+            return slices[number + WINDOW_SLICES - 1][0]
     return None
+
+
+def _window_means(values):
+    return [fmean(values[start:start + WINDOW_SLICES]) for start in range(len(values) - WINDOW_SLICES + 1)]
